@@ -1,0 +1,38 @@
+# `make study` and `make test` need Python >= 3.11 and nothing else: each sets up .venv by itself.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: study test long check bench setup clean
+.DELETE_ON_ERROR:
+
+study: setup ## the main job: raw text -> corpus -> vocabulary -> pretraining -> analysis -> charts -> report
+	@$(BIN)/xuebu study
+
+test: setup ## what CI runs
+	@$(BIN)/python -m pytest
+
+long: setup ## the tests that take minutes
+	@$(BIN)/python -m pytest -m long
+
+check: setup ## style, types, floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_floors.py
+
+bench: setup ## every benchmark, shortened; each prints a table, then one line of JSON
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "xuebu needs Python >= 3.11, and $(PYTHON) is " + sys.version.split()[0] + ": name another with make PYTHON=python3.12")'
+	@echo "setting up $(VENV): once, some minutes (torch is large)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+clean: ## remove .venv and caches; runs/ is kept
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Documents in, a clean corpus with a card out."""

@@ -1,0 +1,170 @@
+"""Reading and writing that loses nothing: strict text in, atomic files out, digests of both."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from xuebu.errors import InputError
+
+COMPRESSIONS = (".gz", ".bz2", ".xz")
+MAX_LINE_BYTES = 64 * 1024 * 1024
+
+
+def plain_suffix(path: Path) -> str:
+    """Return the suffix below the compression: ".jsonl" of "a.jsonl.gz"."""
+    name = path.with_suffix("") if path.suffix.lower() in COMPRESSIONS else path
+    return name.suffix.lower()
+
+
+def open_binary(path: Path) -> IO[bytes]:
+    """Open a file for reading, decompressed on the way if its name ends in .gz, .bz2 or .xz."""
+    match path.suffix.lower():
+        case ".gz":
+            return gzip.open(path, "rb")
+        case ".bz2":
+            return bz2.open(path, "rb")
+        case ".xz":
+            return lzma.open(path, "rb")
+        case _:
+            return path.open("rb")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    r"""Yield (line number from 1, line without its end) of a UTF-8 text file, one line in memory at a time.
+
+    Lines end at "\n" only (a "\r" before it belongs to the end): `str.splitlines` would also cut at U+2028 and
+    U+0085, which occur inside real sentences. A byte-order mark at the start is dropped.
+
+    Raises:
+        InputError: the file cannot be read or decompressed, is not UTF-8, or holds a line over 64 MiB.
+    """
+    number = 0
+    try:
+        with open_binary(path) as stream:
+            while raw := stream.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(raw) > MAX_LINE_BYTES:
+                    raise InputError(f"{path}:{number}: line of over {MAX_LINE_BYTES // 2**20} MiB; break it into lines")
+                if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+                    raw = raw[3:]
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    byte = raw[error.start]
+                    raise InputError(
+                        f"{path}:{number}: not UTF-8 (byte 0x{byte:02x} at column {error.start + 1}); "
+                        "convert it first, e.g. iconv -f GB18030 -t UTF-8"
+                    ) from None
+                yield number, line.removesuffix("\n").removesuffix("\r")
+    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, OSError) as error:
+        if isinstance(error, OSError) and error.strerror and not isinstance(error, gzip.BadGzipFile):
+            raise InputError(f"{path}: {error.strerror}") from None
+        raise InputError(f"{path}:{number + 1}: compressed data is cut short or damaged ({error})") from None
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """Return JSON with keys in the order given, text unescaped, and NaN refused.
+
+    Raises:
+        ValueError: a number is not finite (our own mistake: write None for "not known").
+    """
+    return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file.
+
+    Raises:
+        InputError: the file cannot be read, is not UTF-8 or not JSON; names the line.
+    """
+    try:
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Written beside its place, flushed to the disk, renamed; after an error nothing is left over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data.encode("utf-8") if isinstance(data, str) else data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically."""
+    write_atomic(path, to_json(value))
+
+
+class DigestWriter:
+    """A text file written line by line under a temporary name; `close` syncs it and gives its SHA-256."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._partial = path.with_name(f".{path.name}.partial")
+        self._stream = io.BufferedWriter(self._partial.open("wb", buffering=0), 1 << 20)  # type: ignore[arg-type]
+        self._digest = hashlib.sha256()
+
+    def write_line(self, line: str) -> None:
+        """Append one line; it must not contain a line feed."""
+        data = line.encode("utf-8") + b"\n"
+        self._digest.update(data)
+        self._stream.write(data)
+
+    def close(self) -> str:
+        """Flush to disk, move to the final name, and return the digest of all that was written."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        self._partial.replace(self.path)
+        sync_folder(self.path.parent)
+        return self._digest.hexdigest()
+
+    def abandon(self) -> None:
+        """Close and remove the unfinished file."""
+        self._stream.close()
+        self._partial.unlink(missing_ok=True)
