@@ -1,0 +1,1 @@
+"""Characters to ids, words found once, and the memory-mapped store that batches are read from."""
