@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -25,16 +25,11 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where long work reports to."""
 
-    def task(self, name: str, total: int | None = None, unit: str = "") -> _TaskContext:
+    def task(self, name: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Task]:
         """Open a task of `total` units (None: not known); a context manager that gives the Task."""
 
     def note(self, text: str) -> None:
         """Print one line that stays."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *details: object) -> bool | None: ...
 
 
 class _SilentTask:
