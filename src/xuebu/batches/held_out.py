@@ -20,7 +20,7 @@ from xuebu.rng import draw_bits, key_of
 from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary
 
-_ROWS_PER_BATCH = 256
+_ROWS_PER_BATCH = 64
 _MAX_ROUNDS = 50
 
 # Character-level, 15 %, 80/10/10: the question is the same whatever a recipe trains on.
@@ -130,5 +130,14 @@ def _round(store: Store, vocabulary: Vocabulary, batches: BatchSettings, round_n
         first_tokens = store.sentence_offsets[store.document_offsets[documents]]
         counters = store.sentence_offsets[sentences] - first_tokens + rows.offsets
         yield finish_batch(
-            0, rows, store, vocabulary, HELD_OUT_MASKING, keys, counters, first[part], seconds, labels[part]
+            0,
+            rows,
+            store,
+            vocabulary,
+            HELD_OUT_MASKING,
+            mask_keys=keys,
+            mask_counters=counters,
+            first=first[part],
+            second=seconds,
+            nsp_labels=labels[part],
         )

@@ -83,7 +83,16 @@ class Loader:
         mask_keys = draw_bits(keys, 0)[rows.rows]
         counters = np.arange(len(rows.tokens)) - rows.row_offsets[rows.rows]
         return finish_batch(
-            step, rows, self.store, self.vocabulary, self.settings, mask_keys, counters, anchors, second, labels
+            step,
+            rows,
+            self.store,
+            self.vocabulary,
+            self.settings,
+            mask_keys=mask_keys,
+            mask_counters=counters,
+            first=anchors,
+            second=second,
+            nsp_labels=labels,
         )
 
 
@@ -93,6 +102,7 @@ def finish_batch(
     store: Store,
     vocabulary: Vocabulary,
     settings: BatchSettings,
+    *,
     mask_keys: npt.NDArray[np.uint64],
     mask_counters: npt.NDArray[np.int64],
     first: npt.NDArray[np.int64],

@@ -54,7 +54,9 @@ def split_micro_batches(batch: Batch, token_budget: int) -> list[MicroBatch]:
     order = np.argsort(-lengths, kind="stable")
     padded = -(-lengths[order] // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
     if padded[0] > token_budget:
-        raise ConfigError(f"`micro_batch_tokens` = {token_budget} is below one sequence of {padded[0]} tokens; raise it")
+        raise ConfigError(
+            f"`micro_batch_tokens` = {token_budget} is below one sequence of {padded[0]} tokens; raise it"
+        )
     micro_batches = []
     start = 0
     while start < len(order):

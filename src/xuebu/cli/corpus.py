@@ -1,0 +1,89 @@
+"""`xuebu corpus build | verify | card`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from xuebu.cli.flags import RecipeFlags, load_recipe, parse
+from xuebu.cli.screen import make_console, make_progress, print_plain, print_table
+from xuebu.corpus.build import build_corpus
+from xuebu.corpus.card import read_card
+from xuebu.corpus.sample import sample_documents
+from xuebu.corpus.sources import read_documents
+from xuebu.corpus.verify import verify_corpus
+from xuebu.errors import ConfigError
+from xuebu.train.settings import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildArguments:
+    """Clean documents, split them into sentences, remove duplicates, hold groups out, and write a corpus card."""
+
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Files and folders of text: .txt, .jsonl, wikiextractor output, the published study's .json; .gz .bz2 .xz.
+    None: the built-in sample."""
+    out: Path
+    """Folder of the corpus."""
+    recipe: str | None = None
+    """Shipped recipe by name, or the path of a TOML file; its settings are the defaults of the flags below."""
+    coverage: tuple[Path, ...] = ()
+    """Files of characters, one a line, whose coverage the card tells."""
+    settings: RecipeFlags = field(default_factory=Recipe)
+    """Settings of the recipe; only [corpus] is read."""
+
+
+def build(arguments: Sequence[str]) -> int:
+    """Run `xuebu corpus build`."""
+    asked = parse(BuildArguments, arguments, prog="xuebu corpus build")
+    if (asked.out / "card.json").exists():
+        raise ConfigError(f"{asked.out}: holds a finished corpus; remove it or choose another folder by --out")
+    console = make_console()
+    settings = asked.settings.corpus
+    documents = read_documents(asked.inputs, settings) if asked.inputs else sample_documents()
+    card = build_corpus(documents, asked.out, settings, coverage_lists=asked.coverage, progress=make_progress(console))
+    print_plain(console, card.summary())
+    print_plain(console, f"corpus    {asked.out}\ncard      {asked.out / 'card.md'}")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyArguments:
+    """Check a corpus against the conditions in its recipe's [verify]; exit code 1 if one fails."""
+
+    corpus: Annotated[Path, tyro.conf.Positional]
+    """Folder of a built corpus."""
+    recipe: str | None = None
+    """Shipped recipe by name, or the path of a TOML file, for its [verify]; without, the published study's."""
+
+
+def verify(arguments: Sequence[str]) -> int:
+    """Run `xuebu corpus verify`."""
+    asked = parse(VerifyArguments, arguments, prog="xuebu corpus verify")
+    settings = load_recipe(asked.recipe).verify if asked.recipe else Recipe().verify
+    verification = verify_corpus(read_card(asked.corpus), settings)
+    console = make_console()
+    print_table(console, ["condition", ">value", ">threshold", "result"], verification.rows())
+    return 0 if verification.passed else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardArguments:
+    """Show the card of a built corpus."""
+
+    corpus: Annotated[Path, tyro.conf.Positional]
+    """Folder of a built corpus."""
+    markdown: bool = False
+    """Print the card as Markdown."""
+
+
+def card(arguments: Sequence[str]) -> int:
+    """Run `xuebu corpus card`."""
+    asked = parse(CardArguments, arguments, prog="xuebu corpus card")
+    found = read_card(asked.corpus)
+    print_plain(make_console(), found.to_markdown() if asked.markdown else found.summary())
+    return 0

@@ -1,0 +1,130 @@
+"""`xuebu study`: the main job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from xuebu.cli.flags import RecipeFlags, parse
+from xuebu.cli.screen import make_console, make_progress, print_plain, print_table
+from xuebu.files import read_json
+from xuebu.train.settings import Recipe
+
+DEFAULT_RECIPE = "sample"
+DEFAULT_OUT = Path("runs/study")
+STOP_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyArguments:
+    """Raw text to a corpus, a vocabulary, a pretrained model, an analysis, charts and a report.
+
+    Goes on where it stopped when called again with the same arguments. Without inputs it takes the built-in sample.
+    """
+
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """Files and folders of text: .txt, .jsonl, wikiextractor output, the published study's .json; .gz .bz2 .xz."""
+    out: Path = DEFAULT_OUT
+    """Folder of the study."""
+    recipe: str = DEFAULT_RECIPE
+    """Shipped recipe by name, or the path of a TOML file; its settings are the defaults of the flags below."""
+    preset: str | None = None
+    """Model preset that replaces the recipe's [model]; `xuebu presets` lists them."""
+    coverage: tuple[Path, ...] = ()
+    """Files of characters, one a line, whose coverage the corpus card tells (e.g. the 8,105 standard characters)."""
+    fresh: bool = False
+    """Remove what an earlier study left in the folder, and begin anew."""
+    settings: RecipeFlags = field(default_factory=Recipe)
+    """Settings of the recipe."""
+
+
+def study(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    asked = parse(StudyArguments, arguments, prog="xuebu study", default_recipe=DEFAULT_RECIPE)
+    from xuebu.study import StudyFolder, remove_study, run_study
+    from xuebu.train.session import stop_on_signals
+
+    console = make_console()
+    folder = StudyFolder(asked.out)
+    if asked.fresh:
+        remove_study(folder)
+    with stop_on_signals() as stop:
+        result = run_study(
+            folder,
+            asked.settings,
+            asked.inputs,
+            coverage_lists=asked.coverage,
+            progress=make_progress(console),
+            stop=stop,
+        )
+    if not result.finished:
+        print_plain(console, f"stopped ({result.reason}) and saved at step {result.step:,}; the same command goes on")
+        return STOP_CODES.get(result.reason, 1)
+    print_run(console, folder.path)
+    return 0
+
+
+def print_run(console: Any, path: Path) -> None:
+    """Print headline figures, baselines, filled-in examples and where everything lies."""
+    scores, fills = read_json(path / "baselines.json"), read_json(path / "fills.json")
+    analysis = read_json(path / "analysis.json")
+    console.print()
+    print_plain(console, analysis["summary"])
+    console.print()
+    rows = []
+    for task, name in (("mlm", "masked tokens"), ("nsp", "next sentence")):
+        if task in scores:
+            rows += _score_rows(scores[task], name)
+    print_table(
+        console,
+        ["held-out accuracy", "", ">%", ">95 % interval", ">predictions"],
+        rows,
+        "Model and counting, same questions",
+    )
+    console.print()
+    for fill in fills:
+        print_plain(console, fill["text"])
+        for mask in fill["masks"]:
+            guesses = "  ".join(f"{guess['token']} {guess['probability']:.1%}" for guess in mask["candidates"])
+            print_plain(console, f"    {guesses}    (was: {fill['truth']})")
+    console.print()
+    places = {
+        "report": path / "report.html",
+        "charts": path / "charts",
+        "model": path / "model",
+        "history": path / "history.jsonl",
+        "analysis": path / "analysis.json",
+    }
+    for name, place in places.items():
+        print_plain(console, f"{name:<9} {place}")
+
+
+_NAMES = {
+    "model": "this model",
+    "ngram": "n-gram that sees both sides",
+    "most_frequent": "most frequent token",
+    "overlap_rule": "character-overlap rule",
+    "difference_from_ngram": "model minus n-gram (points)",
+    "difference_from_overlap_rule": "model minus overlap rule (points)",
+}
+
+
+def _score_rows(scores: dict[str, Any], task: str) -> list[list[str]]:
+    rows = []
+    for key, name in _NAMES.items():
+        if key not in scores:
+            continue
+        entry = scores[key]
+        difference = key.startswith("difference")
+        value = entry["value"] if difference else entry["accuracy"]
+        sign = "+" if difference else ""
+        bounds = (
+            "none" if entry["low"] is None else f"{100 * entry['low']:{sign}.1f} to {100 * entry['high']:{sign}.1f}"
+        )
+        count = f"{entry['predictions']:,}" if "predictions" in entry else ""
+        rows.append([task, name, f"{100 * value:{sign}.1f}", bounds, count])
+    return rows

@@ -1,0 +1,330 @@
+"""The whole way: raw text, corpus, vocabulary, stores, pretraining, scores, analysis, charts, report.
+
+Each stage leaves a mark when it is complete (the file written last), so a study that was interrupted at any moment
+goes on where it stopped, and one that is complete is only read.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xuebu.analysis.analyze import analyze_history
+from xuebu.batches.rows import NUM_SPECIAL
+from xuebu.config import settings_from, to_table, to_toml
+from xuebu.corpus.build import build_corpus
+from xuebu.corpus.card import read_card
+from xuebu.corpus.document import CorpusFile, Document
+from xuebu.corpus.sample import sample_documents
+from xuebu.corpus.sources import read_documents
+from xuebu.errors import ConfigError
+from xuebu.files import read_json, sha256_bytes, write_atomic, write_json
+from xuebu.history.records import read_history
+from xuebu.infer.fill import fill_mask
+from xuebu.model.pretrained import load_pretrained
+from xuebu.progress import SILENT, Progress, Task
+from xuebu.report.page import write_report
+from xuebu.rng import draw_bits, key_of
+from xuebu.tokens.build import build_store
+from xuebu.tokens.store import METADATA, Store
+from xuebu.tokens.vocab import Vocabulary, load_vocabulary, train_vocabulary
+from xuebu.train.folder import RunFolder, read_run_facts
+from xuebu.train.scoring import score_model
+from xuebu.train.session import is_finished, resume_run, start_run
+from xuebu.train.settings import Recipe
+from xuebu.train.trainer import Outcome, StopRequest
+
+NUM_FILLS = 3
+_FILL_LENGTHS = range(16, 41)
+_HAN = range(0x4E00, 0xA000)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFolder:
+    """Paths of a study: a run folder with what the run was made from."""
+
+    path: Path
+
+    @property
+    def run(self) -> RunFolder:
+        """The run, in the same folder."""
+        return RunFolder(self.path)
+
+    @property
+    def study_toml(self) -> Path:
+        """Recipe and inputs as asked for."""
+        return self.path / "study.toml"
+
+    @property
+    def corpus(self) -> Path:
+        """The built corpus."""
+        return self.path / "corpus"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The vocabulary."""
+        return self.path / "vocab"
+
+    def store(self, split: str) -> Path:
+        """The token store of a split, "train" or "held_out"."""
+        return self.path / "store" / split
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """Where a study stands.
+
+    Attributes:
+        folder: its folder.
+        finished: False if training was stopped early.
+        reason: why it was stopped.
+        step: updates done.
+    """
+
+    folder: StudyFolder
+    finished: bool
+    reason: str
+    step: int
+
+
+def run_study(
+    folder: StudyFolder,
+    recipe: Recipe,
+    inputs: Sequence[Path] = (),
+    *,
+    coverage_lists: Sequence[Path] = (),
+    progress: Progress = SILENT,
+    stop: StopRequest | None = None,
+) -> StudyResult:
+    """Take raw text to a report, going on where an earlier call stopped.
+
+    Args:
+        folder: where everything goes.
+        recipe: everything that is set.
+        inputs: files and folders of text; none: the built-in sample.
+        coverage_lists: files of characters, one a line, whose coverage the corpus card tells.
+        progress: where to report.
+        stop: how to end early, with a checkpoint.
+
+    Raises:
+        ConfigError: the folder holds a study of another recipe or of other inputs.
+        XuebuError: as the stages that are run.
+    """
+    _claim(folder, recipe, inputs)
+    if (folder.corpus / "card.json").exists():
+        card = read_card(folder.corpus)
+    else:
+        documents: Iterable[Document] = read_documents(inputs, recipe.corpus) if inputs else sample_documents()
+        card = build_corpus(documents, folder.corpus, recipe.corpus, coverage_lists=coverage_lists, progress=progress)
+    prepare_tokens(folder, folder.corpus, card.digest, recipe, progress=progress)
+    return train_and_describe(folder, recipe, progress=progress, stop=stop)
+
+
+def make_vocabulary(corpus: Path, recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> Vocabulary:
+    """Make a vocabulary from the training side of a corpus and save it.
+
+    Held-out text is not looked at: a character that only it has is [UNK].
+    """
+    with progress.task("vocabulary", unit="documents") as task:
+        vocabulary = train_vocabulary(_sentences(corpus / "train.jsonl", task), recipe.vocabulary)
+    vocabulary.save(out, max_length=recipe.model.max_positions)
+    return vocabulary
+
+
+def _sentences(path: Path, task: Task) -> Iterator[str]:
+    for document in CorpusFile(path):
+        yield from document.sentences
+        task.advance()
+
+
+def prepare_tokens(
+    folder: StudyFolder, corpus: Path, corpus_digest: str, recipe: Recipe, *, progress: Progress = SILENT
+) -> None:
+    """Make the vocabulary and the token stores of a corpus, each unless it is there already."""
+    if (folder.vocabulary / "tokenizer_config.json").exists():
+        vocabulary = load_vocabulary(folder.vocabulary)
+    else:
+        vocabulary = make_vocabulary(corpus, recipe, folder.vocabulary, progress=progress)
+    for split in ("train", "held_out"):
+        if not (folder.store(split) / METADATA).exists():
+            build_store(
+                CorpusFile(corpus / f"{split}.jsonl"),
+                vocabulary,
+                folder.store(split),
+                recipe.store,
+                corpus_digest=corpus_digest,
+                progress=progress,
+            )
+
+
+def prepare_run(
+    folder: StudyFolder, corpus: Path, recipe: Recipe, *, vocabulary: Path | None = None, progress: Progress = SILENT
+) -> None:
+    """Make ready what a new run on a built corpus needs, in the run's folder.
+
+    Args:
+        folder: of the new run.
+        corpus: folder of a built corpus.
+        recipe: its settings.
+        vocabulary: a vocabulary to use; None: one is made from the corpus.
+        progress: where to report.
+
+    Raises:
+        ConfigError: the folder holds a run already.
+        InputError: the corpus is not finished.
+    """
+    if folder.run.run_toml.exists():
+        raise ConfigError(f"{folder.path}: holds a run already; go on with it by --resume, or choose another --out")
+    card = read_card(corpus)
+    if vocabulary is not None:
+        load_vocabulary(vocabulary).save(folder.vocabulary, max_length=recipe.model.max_positions)
+    prepare_tokens(folder, corpus, card.digest, recipe, progress=progress)
+
+
+def train_and_describe(
+    folder: StudyFolder, recipe: Recipe, *, progress: Progress = SILENT, stop: StopRequest | None = None
+) -> StudyResult:
+    """Train the run of a folder whose stores are ready, or go on with it, and describe it when it is finished."""
+    if folder.run.run_toml.exists():
+        return resume_and_describe(folder, progress=progress, stop=stop)
+    outcome = start_run(
+        folder.run,
+        recipe,
+        train_store=folder.store("train"),
+        held_out_store=folder.store("held_out"),
+        vocabulary=folder.vocabulary,
+        progress=progress,
+        stop=stop,
+    )
+    return _finish(folder, outcome, progress)
+
+
+def resume_and_describe(
+    folder: StudyFolder, *, inexact: bool = False, progress: Progress = SILENT, stop: StopRequest | None = None
+) -> StudyResult:
+    """Go on with the run of a folder, if it has steps left, and describe it when it is finished."""
+    if is_finished(folder.run):
+        describe_run(folder.run, progress=progress)
+        return StudyResult(folder, True, "", read_run_facts(folder.run).recipe.train.steps)
+    return _finish(folder, resume_run(folder.run, inexact=inexact, progress=progress, stop=stop), progress)
+
+
+def _finish(folder: StudyFolder, outcome: Outcome, progress: Progress) -> StudyResult:
+    if outcome.finished:
+        describe_run(folder.run, progress=progress)
+    return StudyResult(folder, outcome.finished, outcome.reason, outcome.step)
+
+
+def describe_run(run: RunFolder, *, progress: Progress = SILENT) -> None:
+    """Write baselines.json, fills.json, analysis.json, charts and report.html of a finished run.
+
+    Scores are kept once they are there; analysis, charts and report are made anew each time.
+    """
+    if not (run.baselines.exists() and run.fills.exists()):
+        _score(run, progress)
+    with progress.task("analysis, charts, report", 3, "parts") as task:
+        analysis = analyze_history(read_history(run.history), baselines=read_json(run.baselines))
+        write_json(run.analysis, analysis.to_json())
+        task.advance()
+        write_report(run.path)
+        task.advance(2)
+
+
+def _score(run: RunFolder, progress: Progress) -> None:
+    facts = read_run_facts(run)
+    train_store, held_out_store = (Store.open(run.path / name) for name in (facts.train_store, facts.held_out_store))
+    vocabulary = load_vocabulary(run.path / facts.vocabulary)
+    model = load_pretrained(run.model).model
+    scores = score_model(
+        model,
+        facts.recipe,
+        facts.machine,
+        train_store=train_store,
+        held_out_store=held_out_store,
+        vocabulary=vocabulary,
+        progress=progress,
+    )
+    fills = [
+        {
+            "text": text,
+            "truth": truth,
+            "masks": [fill.to_json() for fill in fill_mask(model, vocabulary, text, top_k=5)],
+        }
+        for text, truth in fill_questions(held_out_store, vocabulary)
+    ]
+    write_json(run.baselines, scores)
+    write_json(run.fills, fills)
+
+
+def fill_questions(store: Store, vocabulary: Vocabulary) -> list[tuple[str, str]]:
+    """Return up to three (held-out sentence with one Han character masked, that character).
+
+    Drawn by a fixed key, not picked: they show what the model does, not what it does best.
+    """
+    questions: list[tuple[str, str]] = []
+    sentences = np.arange(store.num_sentences)
+    for sentence in sentences[np.argsort(draw_bits(key_of("fill questions"), sentences))]:
+        ids = store.sentence_tokens(int(sentence))
+        if len(ids) not in _FILL_LENGTHS or (ids < NUM_SPECIAL).any():
+            continue
+        characters = [vocabulary.tokens[token] for token in ids]
+        middle = len(characters) // 2
+        place = next((i for i in range(middle, len(characters)) if ord(characters[i]) in _HAN), None)
+        if place is not None:
+            text = "".join([*characters[:place], "[MASK]", *characters[place + 1 :]])
+            questions.append((text, characters[place]))
+        if len(questions) == NUM_FILLS:
+            break
+    return questions
+
+
+def remove_study(folder: StudyFolder) -> None:
+    """Remove a study's folder, so that it can be made anew.
+
+    Raises:
+        ConfigError: the folder is no study of ours; nothing is removed.
+    """
+    if folder.path.exists() and any(folder.path.iterdir()) and not folder.study_toml.exists():
+        raise ConfigError(f"{folder.path}: holds no study.toml, so it is not ours to remove; remove it yourself")
+    shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _claim(folder: StudyFolder, recipe: Recipe, inputs: Sequence[Path]) -> None:
+    """Write study.toml, or check that it says the same.
+
+    Raises:
+        ConfigError: it says something else, or the folder holds other things.
+    """
+    asked = {"inputs": [str(path.resolve()) for path in inputs], "fingerprint": _fingerprint(inputs)}
+    if not folder.study_toml.exists():
+        if folder.path.exists() and any(folder.path.iterdir()):
+            raise ConfigError(f"{folder.path}: is not empty and holds no study; choose another folder by --out")
+        write_atomic(folder.study_toml, to_toml({"study": asked, **to_table(recipe)}))
+        return
+    try:
+        table = tomllib.loads(folder.study_toml.read_text(encoding="utf-8"))
+        before = table.pop("study")
+        differing = settings_from(Recipe, table, where=str(folder.study_toml)).differing_keys(recipe)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder.study_toml}: cannot be read ({error}); choose another folder by --out") from None
+    if before["inputs"] != asked["inputs"]:
+        differing.append("inputs")
+    elif before["fingerprint"] != asked["fingerprint"]:
+        differing.append("size or time of the input files")
+    if differing:
+        raise ConfigError(
+            f"{folder.path}: holds a study that differs in {', '.join(differing)}; choose another folder by --out, "
+            "or make it anew with --fresh"
+        )
+
+
+def _fingerprint(inputs: Sequence[Path]) -> str:
+    """Return a digest of names, sizes and times of the input files, "" for the built-in sample."""
+    files = [file for path in inputs for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    facts = [f"{file}\t{file.stat().st_size}\t{file.stat().st_mtime_ns}" for file in files if file.is_file()]
+    return sha256_bytes("\n".join(facts).encode("utf-8", "surrogateescape")) if facts else ""

@@ -1,0 +1,1 @@
+"""Pretraining: the loop, its schedule and optimizer, exact checkpoints, held-out evaluation."""

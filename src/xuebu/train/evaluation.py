@@ -1,0 +1,97 @@
+"""Held-out evaluation: the same fixed questions at every step, answers kept one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from xuebu.batches.batch import KEPT, MASKED, NO_PAIR, RANDOM, Batch
+from xuebu.batches.packing import split_micro_batches
+from xuebu.model.encoder import PretrainingModel
+from xuebu.train.machine import Machine
+from xuebu.train.objective import compute_losses
+
+_KIND_NAMES = {MASKED: "mask", RANDOM: "random", KEPT: "kept"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """Answers to held-out questions, in the order of the batches.
+
+    Attributes:
+        mlm_hits: bool[M], whether the most probable token was the true one.
+        mlm_log_probability: float64[M], natural logarithm of the true token's probability.
+        mask_kinds: int8[M], MASKED, RANDOM or KEPT.
+        documents: int64[M], the held-out document of each masked token: what intervals are clustered by.
+        nsp_hits: bool[P], one for each judged pair.
+        nsp_documents: int64[P], the document of each pair's first sentence.
+        nsp_nats: sum over the judged pairs.
+    """
+
+    mlm_hits: npt.NDArray[np.bool_]
+    mlm_log_probability: npt.NDArray[np.float64]
+    mask_kinds: npt.NDArray[np.int8]
+    documents: npt.NDArray[np.int64]
+    nsp_hits: npt.NDArray[np.bool_]
+    nsp_documents: npt.NDArray[np.int64]
+    nsp_nats: float
+
+    def metrics(self) -> dict[str, float | int]:
+        """Return the history's metrics: each loss and accuracy with the number of predictions behind it."""
+        count = len(self.mlm_hits)
+        metrics: dict[str, float | int] = {
+            "mlm_loss_nats": float(-self.mlm_log_probability.sum() / count),
+            "mlm_accuracy": float(self.mlm_hits.mean()),
+            "mlm_predictions": count,
+        }
+        for kind, name in _KIND_NAMES.items():
+            hits = self.mlm_hits[self.mask_kinds == kind]
+            if len(hits):
+                metrics[f"mlm_accuracy_{name}"] = float(hits.mean())
+                metrics[f"mlm_predictions_{name}"] = len(hits)
+        if len(self.nsp_hits):
+            metrics["nsp_loss_nats"] = self.nsp_nats / len(self.nsp_hits)
+            metrics["nsp_accuracy"] = float(self.nsp_hits.mean())
+            metrics["nsp_predictions"] = len(self.nsp_hits)
+        return metrics
+
+
+def evaluate(model: PretrainingModel, batches: Sequence[Batch], machine: Machine) -> Evaluation:
+    """Answer every question of the batches, without dropout. The model's training mode is put back."""
+    was_training = model.training
+    model.eval()
+    parts = [_evaluate_batch(model, batch, machine) for batch in batches]
+    model.train(was_training)
+    judged = [batch.nsp_labels != NO_PAIR for batch in batches]
+    return Evaluation(
+        mlm_hits=np.concatenate([part[0] for part in parts]),
+        mlm_log_probability=np.concatenate([part[1] for part in parts]),
+        mask_kinds=np.concatenate([batch.mask_kinds for batch in batches]),
+        documents=np.concatenate([batch.prediction_documents for batch in batches]),
+        nsp_hits=np.concatenate([part[2][mask] for part, mask in zip(parts, judged, strict=True)]),
+        nsp_documents=np.concatenate(
+            [batch.row_documents[mask, 0] for batch, mask in zip(batches, judged, strict=True)]
+        ),
+        nsp_nats=sum(part[3] for part in parts),
+    )
+
+
+def _evaluate_batch(
+    model: PretrainingModel, batch: Batch, machine: Machine
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.bool_], float]:
+    hits = np.zeros(batch.num_predictions, dtype=np.bool_)
+    log_probability = np.zeros(batch.num_predictions, dtype=np.float64)
+    nsp_hits = np.zeros(batch.num_rows, dtype=np.bool_)
+    nsp_nats = 0.0
+    with torch.no_grad():
+        for micro in split_micro_batches(batch, machine.micro_batch_tokens):
+            losses = compute_losses(model, micro, machine.device, machine.precision)
+            hits[micro.predictions] = losses.mlm_hits.cpu().numpy()
+            log_probability[micro.predictions] = losses.mlm_log_probability.cpu().numpy()
+            nsp_hits[micro.rows] = losses.nsp_hits.cpu().numpy()
+            nsp_nats += float(losses.nsp_nats)
+    return hits, log_probability, nsp_hits, nsp_nats

@@ -1,0 +1,161 @@
+"""What the machine offers, and the automatic choices that follow from it; each is written into run.toml and reused."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from xuebu.errors import ConfigError, ResumeError
+from xuebu.train.settings import TrainSettings
+
+# glibc's mallopt parameters (malloc.h).
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The resolved machine of a run. On another one, or with another torch, results agree only to rounding."""
+
+    device: str
+    """cpu or cuda."""
+    device_name: str
+    """Model of the processor or GPU."""
+    torch_version: str
+    """Version of torch, with its build."""
+    precision: str
+    """bf16 or fp32."""
+    threads: int
+    """CPU threads."""
+    micro_batch_tokens: int
+    """Most tokens of one forward pass, padding included."""
+    tune_allocator: bool
+    """Whether freed memory is kept in the process."""
+    peak_flops: float
+    """Measured peak of matrix products in this precision, FLOP/s; what `mfu` is a share of. 0: not measured."""
+
+    def summary(self) -> str:
+        """Return one line for the terminal."""
+        peak = f", {self.peak_flops / 1e9:,.0f} GFLOP/s measured" if self.peak_flops else ""
+        return (
+            f"{self.device_name} · {self.threads} threads · {self.precision}{peak} · "
+            f"{self.micro_batch_tokens:,} tokens a micro-batch"
+        )
+
+
+def resolve_machine(settings: TrainSettings, hidden_size: int) -> Machine:
+    """Turn the automatic settings into choices for this machine, measuring its peak once.
+
+    Raises:
+        ConfigError: the device or the precision asked for is not there.
+    """
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError('`train.device` = "cuda", but torch sees no GPU here; use "auto" or "cpu"')
+    fast_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bf16()
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if fast_bf16 else "fp32"
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    budget = settings.micro_batch_tokens
+    if not budget:
+        # Found on two cores: activations that stay within the caches beat large ones; a GPU wants to be filled.
+        budget = 65_536 if device == "cuda" else (8_192 if hidden_size <= 256 else 4_096)
+    return Machine(
+        device=device,
+        device_name=torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+        torch_version=torch.__version__,
+        precision=precision,
+        threads=threads,
+        micro_batch_tokens=budget,
+        tune_allocator=settings.tune_allocator,
+        peak_flops=measure_peak(device, precision),
+    )
+
+
+def check_machine(recorded: Machine) -> list[str]:
+    """Return what differs between the machine of a run and this one, in words; empty if the run can go on exactly."""
+    here = {
+        "device_name": torch.cuda.get_device_name()
+        if torch.cuda.is_available() and recorded.device == "cuda"
+        else _cpu_name(),
+        "torch_version": torch.__version__,
+    }
+    return [
+        f"{name} was {getattr(recorded, name)!r}, is {value!r}"
+        for name, value in here.items()
+        if value != getattr(recorded, name)
+    ]
+
+
+def prepare(machine: Machine) -> None:
+    """Set this process up as the machine says: threads and allocator.
+
+    Raises:
+        ResumeError: the device is gone.
+    """
+    if machine.device == "cuda" and not torch.cuda.is_available():
+        raise ResumeError("the run was trained on a GPU, and torch sees none here")
+    torch.set_num_threads(machine.threads)
+    if machine.tune_allocator and platform.system() == "Linux":
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc never to give memory back: no page faults for the same buffers, step after step."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library: nothing to set
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def _cpu_flags() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return next((line for line in text.split("\n") if line.startswith(("flags", "Features"))), "")
+
+
+def _cpu_has_bf16() -> bool:
+    flags = _cpu_flags().split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags or "bf16" in flags
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    names = (line.partition(":")[2].strip() for line in text.split("\n") if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def measure_peak(device: str, precision: str, seconds: float = 0.3) -> float:
+    """Return the best rate of a 1,024-wide matrix product (8,192 on a GPU) in FLOP/s, over about `seconds`."""
+    size = 8192 if device == "cuda" else 1024
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left = torch.ones(size, size, dtype=dtype, device=device)
+    right = torch.ones(size, size, dtype=dtype, device=device)
+    best, deadline = float("inf"), time.perf_counter() + seconds
+    runs = 0
+    while runs < 3 or time.perf_counter() < deadline:
+        start = time.perf_counter()
+        left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if runs:  # the first run packs and warms
+            best = min(best, time.perf_counter() - start)
+        runs += 1
+    return 2.0 * size**3 / best

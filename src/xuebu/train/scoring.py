@@ -1,0 +1,147 @@
+"""The finished model held against counting, on the same held-out questions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xuebu.analysis.compare import mean_with_interval, paired_difference
+from xuebu.analysis.intervals import Interval
+from xuebu.batches.baselines import Baselines, score_baselines
+from xuebu.batches.batch import KEPT, MASKED, RANDOM
+from xuebu.batches.held_out import held_out_batches
+from xuebu.batches.loader import Loader
+from xuebu.model.encoder import PretrainingModel
+from xuebu.progress import SILENT, Progress
+from xuebu.tokens.store import Store
+from xuebu.tokens.vocab import Vocabulary
+from xuebu.train.evaluation import Evaluation, evaluate
+from xuebu.train.machine import Machine
+from xuebu.train.settings import Recipe
+
+LEVEL = 0.95
+BASELINE_TOKENS = 20_000_000
+"""Most training tokens that the counting baselines read: bounds their memory on large corpora."""
+_RULE_STEPS = 64  # training batches on which the overlap rule chooses its threshold
+_CLASSES = {"mask": MASKED, "random": RANDOM, "kept": KEPT}
+
+
+def score_model(
+    model: PretrainingModel,
+    recipe: Recipe,
+    machine: Machine,
+    *,
+    train_store: Store,
+    held_out_store: Store,
+    vocabulary: Vocabulary,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Return the content of baselines.json: accuracies with intervals, and signed differences from counting.
+
+    Intervals are clustered by held-out document, since the predictions of one text are not independent. The masks are
+    fixed, so their sampling error is common to all steps of a run and to all runs: it is in the levels given here.
+    """
+    questions = held_out_batches(
+        held_out_store,
+        vocabulary,
+        settings=recipe.evaluation,
+        batches=recipe.batches,
+        predictions=recipe.evaluation.final_predictions,
+    )
+    answers = evaluate(model, questions, machine)
+    loader = Loader(train_store, vocabulary, recipe.batches, recipe.train.seed)
+    rule_steps = min(_RULE_STEPS, max(1, loader.num_samples // recipe.batches.sequences_per_step))
+    counting = score_baselines(
+        train_store,
+        (loader.batch(step) for step in range(1, rule_steps + 1)),
+        questions,
+        vocabulary,
+        max_tokens=BASELINE_TOKENS,
+        progress=progress,
+    )
+    return describe_scores(answers, counting)
+
+
+def describe_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
+    """Return the answers of model and baselines to the same questions as plain JSON values."""
+    scores: dict[str, Any] = {
+        "level": LEVEL,
+        "clusters": len(np.unique(answers.documents)),
+        "mlm": _mlm_scores(answers, counting),
+        "model_nats": _number(-answers.mlm_log_probability.mean()),
+        "ngram_nats": _number(-counting.ngram_log_probability.mean()),
+        "model_bits_per_character": _number(-answers.mlm_log_probability.mean() / math.log(2.0)),
+        "ngram_bits_per_character": _number(-counting.ngram_log_probability.mean() / math.log(2.0)),
+    }
+    if len(answers.nsp_hits):
+        rule = counting.overlap_correct
+        scores["nsp"] = {
+            "model": _level(answers.nsp_hits, answers.nsp_documents),
+            "overlap_rule": {
+                **_level(rule, answers.nsp_documents),
+                "description": counting.overlap_description,
+                "threshold": counting.overlap_threshold,
+            },
+            "difference_from_overlap_rule": _difference(answers.nsp_hits, rule, answers.nsp_documents),
+        }
+    return scores
+
+
+def _mlm_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
+    by_class: dict[str, Any] = {}
+    for name, kind in _CLASSES.items():
+        chosen = answers.mask_kinds == kind
+        if chosen.any():
+            by_class[name] = {
+                who: _level(hits[chosen], answers.documents[chosen])
+                for who, hits in (
+                    ("model", answers.mlm_hits),
+                    ("ngram", counting.ngram_correct),
+                    ("most_frequent", counting.most_frequent_correct),
+                )
+            }
+    return {
+        "model": _level(answers.mlm_hits, answers.documents),
+        "most_frequent": {
+            **_level(counting.most_frequent_correct, answers.documents),
+            "token": counting.most_frequent_token,
+        },
+        "ngram": {
+            **_level(counting.ngram_correct, answers.documents),
+            "description": counting.ngram_description,
+        },
+        "difference_from_ngram": _difference(answers.mlm_hits, counting.ngram_correct, answers.documents),
+        "difference_from_most_frequent": _difference(
+            answers.mlm_hits, counting.most_frequent_correct, answers.documents
+        ),
+        "by_class": by_class,
+    }
+
+
+def _level(hits: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64]) -> dict[str, Any]:
+    interval = mean_with_interval(hits, clusters, LEVEL)
+    return {"accuracy": _number(interval.value), **_bounds(interval), "predictions": len(hits)}
+
+
+def _difference(
+    model: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    interval = paired_difference(model, baseline, clusters, LEVEL)
+    return {"value": _number(interval.value), **_bounds(interval)}
+
+
+def _bounds(interval: Interval) -> Mapping[str, Any]:
+    return {
+        "low": _number(interval.low),
+        "high": _number(interval.high),
+        "level": interval.level,
+        "method": interval.method,
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)

@@ -1,0 +1,206 @@
+"""Sessions of a run: starting one, going on with one, and what each is allowed to change."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from xuebu.errors import ResumeError
+from xuebu.model.pretrained import save_pretrained
+from xuebu.progress import SILENT, Progress
+from xuebu.tokens.store import Store
+from xuebu.tokens.vocab import Vocabulary, load_vocabulary
+from xuebu.train.checkpoint import list_checkpoints
+from xuebu.train.folder import RunFacts, RunFolder, code_digest, read_run_facts, write_run_facts
+from xuebu.train.machine import check_machine, resolve_machine
+from xuebu.train.settings import Recipe
+from xuebu.train.trainer import Outcome, StopRequest, Trainer
+
+
+def start_run(
+    folder: RunFolder,
+    recipe: Recipe,
+    *,
+    train_store: Path,
+    held_out_store: Path,
+    vocabulary: Path,
+    progress: Progress = SILENT,
+    stop: StopRequest | None = None,
+) -> Outcome:
+    """Train a new run in a folder that holds none.
+
+    Args:
+        folder: where; made if need be. Stores and vocabulary may lie inside it.
+        recipe: what to train and how.
+        train_store, held_out_store, vocabulary: folders.
+        progress: where to report.
+        stop: how to end early.
+
+    Raises:
+        ResumeError: the folder holds a run already.
+        XuebuError: as the parts that are asked.
+    """
+    if folder.run_toml.exists():
+        raise ResumeError(f"{folder.path}: holds a run already; go on with it by --resume, or choose another folder")
+    stores = Store.open(train_store), Store.open(held_out_store)
+    words = load_vocabulary(vocabulary)
+    facts = RunFacts(
+        recipe=recipe,
+        machine=resolve_machine(recipe.train, recipe.model.hidden_size),
+        train_store=_relative(train_store, folder.path),
+        held_out_store=_relative(held_out_store, folder.path),
+        vocabulary=_relative(vocabulary, folder.path),
+        digests=_digests(*stores, words),
+    )
+    with _locked(folder):
+        trainer = Trainer(
+            folder,
+            facts,
+            train_store=stores[0],
+            held_out_store=stores[1],
+            vocabulary=words,
+            progress=progress,
+            stop=stop,
+        )
+        write_run_facts(folder, facts)
+        return _train(trainer, "start")
+
+
+def resume_run(
+    folder: RunFolder, *, inexact: bool = False, progress: Progress = SILENT, stop: StopRequest | None = None
+) -> Outcome:
+    """Go on with a run from its newest whole checkpoint, exactly as if it had never stopped.
+
+    Args:
+        folder: the run.
+        inexact: go on even where this machine, torch or code is another than the run's: close, but not equal.
+        progress: where to report.
+        stop: how to end early.
+
+    Raises:
+        ResumeError: the run cannot go on exactly; says what differs.
+        InputError: not a run folder.
+    """
+    facts = read_run_facts(folder)
+    stores = (
+        Store.open(_absolute(facts.train_store, folder.path)),
+        Store.open(_absolute(facts.held_out_store, folder.path)),
+    )
+    words = load_vocabulary(_absolute(facts.vocabulary, folder.path))
+    differing = [name for name, digest in _digests(*stores, words).items() if facts.digests.get(name) != digest]
+    data = [name for name in differing if name != "code"]
+    if data:
+        raise ResumeError(f"{folder.path}: the run was made from another {' and '.join(data)}; it cannot go on")
+    changes = [f"{name} has changed" for name in differing] + check_machine(facts.machine)
+    if changes and not inexact:
+        raise ResumeError(
+            f"{folder.path}: cannot go on exactly: {'; '.join(changes)}. Go on all the same with --inexact "
+            "(recorded in sessions.jsonl)"
+        )
+    with _locked(folder):
+        trainer = Trainer(
+            folder,
+            facts,
+            train_store=stores[0],
+            held_out_store=stores[1],
+            vocabulary=words,
+            progress=progress,
+            stop=stop,
+        )
+        for problem in trainer.restore():
+            progress.note(f"passed over a damaged checkpoint: {problem}")
+        return _train(trainer, "resume", changes=changes)
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a run has done all of its steps and its model is written."""
+    if not folder.run_toml.exists() or not (folder.model / "config.json").exists():
+        return False
+    newest = list_checkpoints(folder.checkpoints)
+    return bool(newest) and newest[0][0] >= read_run_facts(folder).recipe.train.steps
+
+
+def _train(trainer: Trainer, event: str, **details: Any) -> Outcome:
+    _log_session(trainer.folder, event, step=trainer.step, **details)
+    try:
+        outcome = trainer.run()
+    except BaseException as error:
+        _log_session(trainer.folder, "failed", step=trainer.step, error=f"{type(error).__name__}: {error}")
+        raise
+    if outcome.finished:
+        save_pretrained(outcome.model, trainer.loader.vocabulary, trainer.folder.model)
+    _log_session(
+        trainer.folder, "finished" if outcome.finished else "stopped", step=outcome.step, reason=outcome.reason
+    )
+    return outcome
+
+
+def _digests(train_store: Store, held_out_store: Store, vocabulary: Vocabulary) -> dict[str, str]:
+    return {
+        "corpus": train_store.corpus_digest,
+        "vocabulary": vocabulary.digest,
+        "train_store": train_store.digest,
+        "held_out_store": held_out_store.digest,
+        "code": code_digest(),
+    }
+
+
+def _relative(path: Path, base: Path) -> str:
+    resolved = path.resolve()
+    return str(resolved.relative_to(base.resolve())) if resolved.is_relative_to(base.resolve()) else str(resolved)
+
+
+def _absolute(path: str, base: Path) -> Path:
+    return base / path  # an absolute path replaces the base
+
+
+def _log_session(folder: RunFolder, event: str, **details: Any) -> None:
+    record = {"event": event, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "pid": os.getpid(), **details}
+    with folder.sessions.open("a", encoding="utf-8") as stream:
+        stream.write(
+            json.dumps({key: value for key, value in record.items() if value != ""}, ensure_ascii=False) + "\n"
+        )
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run folder for one process; the lock of a dead process is gone with it.
+
+    Raises:
+        ResumeError: another process trains in the folder.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with (folder.path / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResumeError(
+                f"{folder.path}: another process is training in this folder; wait for it or end it"
+            ) from None
+        yield
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn Ctrl-C or SIGTERM into a request to stop after the step in progress; a second Ctrl-C interrupts at once."""
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.reason and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        request.reason = signal.Signals(number).name
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,113 @@
+"""Settings of training, and the recipe: everything that a run is made from (no torch here)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from xuebu.batches.settings import BatchSettings, EvaluationSettings
+from xuebu.config import Range, to_table
+from xuebu.corpus.settings import CorpusSettings, VerifySettings
+from xuebu.errors import ConfigError
+from xuebu.model.settings import ModelSettings
+from xuebu.tokens.settings import StoreSettings, VocabularySettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """How the model is trained."""
+
+    steps: Annotated[int, Range(1)] = 1_000
+    """Optimizer updates."""
+    seed: Annotated[int, Range(0, 2**62)] = 0
+    """Decides initial weights, order of samples, pairs, masks and dropout; nothing held out."""
+    learning_rate: Annotated[float, Range(0.0, 1.0)] = 1e-3
+    """Peak learning rate of AdamW."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls from its peak after the warm-up."""
+    warmup_steps: Annotated[int, Range(0)] = 100
+    """Steps in which the learning rate rises linearly to its peak."""
+    final_share: Annotated[float, Range(0.0, 1.0)] = 0.0
+    """Learning rate at the last step, as a share of the peak (cosine and linear)."""
+    weight_decay: Annotated[float, Range(0.0, 1.0)] = 0.01
+    """Decoupled weight decay of matrices; biases and norms have none."""
+    beta1: Annotated[float, Range(0.0, 0.9999)] = 0.9
+    """AdamW's decay of the mean gradient."""
+    beta2: Annotated[float, Range(0.0, 0.999999)] = 0.999
+    """AdamW's decay of the mean squared gradient."""
+    epsilon: Annotated[float, Range(1e-16, 1.0)] = 1e-8
+    """AdamW's epsilon."""
+    max_grad_norm: Annotated[float, Range(0.0)] = 1.0
+    """Gradients are scaled down to this L2 norm; 0 leaves them as they are."""
+    record_every: Annotated[int, Range(1)] = 10
+    """A training record in the history every so many steps, over all predictions since the last one."""
+    evaluate_every: Annotated[int, Range(1)] = 25
+    """A held-out evaluation every so many steps, and one at the end."""
+    checkpoint_every: Annotated[int, Range(1)] = 250
+    """A checkpoint every so many steps, one when interrupted, and one at the end."""
+    keep_checkpoints: Annotated[int, Range(1)] = 2
+    """How many of the newest checkpoints stay."""
+    keep_every: Annotated[int, Range(0)] = 0
+    """Checkpoints at multiples of this step stay for good; 0: none."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Arithmetic of matrix products (weights stay fp32); auto takes bf16 where the processor has it."""
+    threads: Annotated[int, Range(0, 1024)] = 0
+    """CPU threads; 0: one for each core this process may use."""
+    micro_batch_tokens: Annotated[int, Range(0, 10_000_000)] = 0
+    """Most tokens of one forward pass, padding included; 0: chosen for the model and the machine."""
+    tune_allocator: bool = True
+    """Keep freed memory in the process (glibc's mallopt): up to 1.5 times as fast for small models on a CPU."""
+
+    def __post_init__(self) -> None:
+        """Check what no single field can tell."""
+        if self.warmup_steps > self.steps:
+            raise ConfigError(f"`warmup_steps` = {self.warmup_steps} is more than `steps` = {self.steps}")
+        if self.learning_rate <= 0.0:
+            raise ConfigError("`learning_rate` must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that a study is made from; complete in itself, recipes do not inherit."""
+
+    corpus: CorpusSettings = field(default_factory=CorpusSettings)
+    """How documents become sentences."""
+    verify: VerifySettings = field(default_factory=VerifySettings)
+    """The conditions that `xuebu corpus verify` checks."""
+    vocabulary: VocabularySettings = field(default_factory=VocabularySettings)
+    """How the vocabulary is made."""
+    store: StoreSettings = field(default_factory=StoreSettings)
+    """How token ids are laid down."""
+    batches: BatchSettings = field(default_factory=BatchSettings)
+    """How sequences are formed and masked."""
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    """What held-out accuracy is measured on."""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    """The shape of the encoder."""
+    train: TrainSettings = field(default_factory=TrainSettings)
+    """How it is trained."""
+
+    def __post_init__(self) -> None:
+        """Check what no single section can tell."""
+        if self.batches.sequence_length > self.model.max_positions:
+            raise ConfigError(
+                f"`batches.sequence_length` = {self.batches.sequence_length} is more than "
+                f"`model.max_positions` = {self.model.max_positions}"
+            )
+
+    def differing_keys(self, other: Recipe) -> list[str]:
+        """Return the dotted keys in which two recipes differ."""
+        mine, theirs = _flat(to_table(self)), _flat(to_table(other))
+        return sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
