@@ -53,7 +53,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
             while raw := stream.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(raw) > MAX_LINE_BYTES:
-                    raise InputError(f"{path}:{number}: line of over {MAX_LINE_BYTES // 2**20} MiB; break it into lines")
+                    raise InputError(
+                        f"{path}:{number}: line of over {MAX_LINE_BYTES // 2**20} MiB; break it into lines"
+                    )
                 if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
                     raw = raw[3:]
                 try:

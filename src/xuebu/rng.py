@@ -88,7 +88,10 @@ def permute(position: npt.ArrayLike, size: int, key: int) -> npt.NDArray[np.int6
         current = value[pending]
         left, right = current >> shift, current & mask
         for round_number in range(6):
-            left, right = right, left ^ (draw_bits(key ^ (round_number * 0x5851F42D4C957F2D & 0xFFFFFFFFFFFFFFFF), right) & mask)
+            left, right = (
+                right,
+                left ^ (draw_bits(key ^ (round_number * 0x5851F42D4C957F2D & 0xFFFFFFFFFFFFFFFF), right) & mask),
+            )
         value[pending] = (left << shift) | right
         pending = pending[value[pending] >= np.uint64(size)]
     return value.astype(np.int64).reshape(start.shape)

@@ -16,7 +16,8 @@ FLOORS = {
     6: ["infer", "embed", "tasks"],
     7: ["distil", "tune", "export"],
     8: ["study"],
-    9: ["cli", "__main__"],
+    9: ["cli"],
+    10: ["__main__"],
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 
