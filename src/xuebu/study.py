@@ -31,6 +31,7 @@ from xuebu.progress import SILENT, Progress, Task
 from xuebu.report.page import write_report
 from xuebu.rng import draw_bits, key_of
 from xuebu.tokens.build import build_store
+from xuebu.tokens.settings import VocabularySettings
 from xuebu.tokens.store import METADATA, Store
 from xuebu.tokens.vocab import Vocabulary, load_vocabulary, train_vocabulary
 from xuebu.train.folder import RunFolder, read_run_facts
@@ -125,14 +126,16 @@ def run_study(
     return train_and_describe(folder, recipe, progress=progress, stop=stop)
 
 
-def make_vocabulary(corpus: Path, recipe: Recipe, out: Path, *, progress: Progress = SILENT) -> Vocabulary:
+def make_vocabulary(
+    corpus: Path, settings: VocabularySettings, out: Path, *, max_length: int = 512, progress: Progress = SILENT
+) -> Vocabulary:
     """Make a vocabulary from the training side of a corpus and save it.
 
     Held-out text is not looked at: a character that only it has is [UNK].
     """
     with progress.task("vocabulary", unit="documents") as task:
-        vocabulary = train_vocabulary(_sentences(corpus / "train.jsonl", task), recipe.vocabulary)
-    vocabulary.save(out, max_length=recipe.model.max_positions)
+        vocabulary = train_vocabulary(_sentences(corpus / "train.jsonl", task), settings)
+    vocabulary.save(out, max_length=max_length)
     return vocabulary
 
 
@@ -149,7 +152,13 @@ def prepare_tokens(
     if (folder.vocabulary / "tokenizer_config.json").exists():
         vocabulary = load_vocabulary(folder.vocabulary)
     else:
-        vocabulary = make_vocabulary(corpus, recipe, folder.vocabulary, progress=progress)
+        vocabulary = make_vocabulary(
+            corpus,
+            recipe.vocabulary,
+            folder.vocabulary,
+            max_length=recipe.model.max_positions,
+            progress=progress,
+        )
     for split in ("train", "held_out"):
         if not (folder.store(split) / METADATA).exists():
             build_store(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from xuebu.cli.flags import OptionalPath, parse
 from xuebu.cli.screen import make_console, print_plain
 from xuebu.errors import InputError
 
@@ -23,7 +24,7 @@ class AnalyzeArguments:
 
     path: Annotated[Path, tyro.conf.Positional]
     """Run folder or history file."""
-    out: Path | None = None
+    out: OptionalPath = None
     """Folder for analysis.json and charts of a history file; without, they are not written."""
     language: Literal["en", "zh"] = "en"
     """Language of the report."""
@@ -33,7 +34,7 @@ class AnalyzeArguments:
 
 def analyze(arguments: Sequence[str]) -> int:
     """Run the command."""
-    asked = tyro.cli(AnalyzeArguments, args=list(arguments), prog="xuebu analyze")
+    asked = parse(AnalyzeArguments, arguments, prog="xuebu analyze")
     from xuebu.analysis.analyze import analyze_history
     from xuebu.charts.draw import draw
     from xuebu.charts.figures import step_correlation, training_curves

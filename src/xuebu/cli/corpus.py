@@ -9,11 +9,12 @@ from typing import Annotated
 
 import tyro
 
-from xuebu.cli.flags import RecipeFlags, load_recipe, parse
+from xuebu.cli.flags import CorpusFlags, OptionalName, load_recipe, parse
 from xuebu.cli.screen import make_console, make_progress, print_plain, print_table
 from xuebu.corpus.build import build_corpus
 from xuebu.corpus.card import read_card
 from xuebu.corpus.sample import sample_documents
+from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import read_documents
 from xuebu.corpus.verify import verify_corpus
 from xuebu.errors import ConfigError
@@ -29,23 +30,24 @@ class BuildArguments:
     None: the built-in sample."""
     out: Path
     """Folder of the corpus."""
-    recipe: str | None = None
+    recipe: OptionalName = None
     """Shipped recipe by name, or the path of a TOML file; its settings are the defaults of the flags below."""
     coverage: tuple[Path, ...] = ()
     """Files of characters, one a line, whose coverage the card tells."""
-    settings: RecipeFlags = field(default_factory=Recipe)
-    """Settings of the recipe; only [corpus] is read."""
+    settings: CorpusFlags = field(default_factory=CorpusSettings)
+    """Settings of the recipe's [corpus]."""
 
 
 def build(arguments: Sequence[str]) -> int:
     """Run `xuebu corpus build`."""
-    asked = parse(BuildArguments, arguments, prog="xuebu corpus build")
+    asked = parse(BuildArguments, arguments, prog="xuebu corpus build", section="corpus")
     if (asked.out / "card.json").exists():
         raise ConfigError(f"{asked.out}: holds a finished corpus; remove it or choose another folder by --out")
     console = make_console()
-    settings = asked.settings.corpus
-    documents = read_documents(asked.inputs, settings) if asked.inputs else sample_documents()
-    card = build_corpus(documents, asked.out, settings, coverage_lists=asked.coverage, progress=make_progress(console))
+    documents = read_documents(asked.inputs, asked.settings) if asked.inputs else sample_documents()
+    card = build_corpus(
+        documents, asked.out, asked.settings, coverage_lists=asked.coverage, progress=make_progress(console)
+    )
     print_plain(console, card.summary())
     print_plain(console, f"corpus    {asked.out}\ncard      {asked.out / 'card.md'}")
     return 0
@@ -57,7 +59,7 @@ class VerifyArguments:
 
     corpus: Annotated[Path, tyro.conf.Positional]
     """Folder of a built corpus."""
-    recipe: str | None = None
+    recipe: OptionalName = None
     """Shipped recipe by name, or the path of a TOML file, for its [verify]; without, the published study's."""
 
 

@@ -11,14 +11,25 @@ import tyro
 
 import xuebu
 from xuebu.config import check_settings, read_settings
+from xuebu.corpus.settings import CorpusSettings
 from xuebu.errors import ConfigError
-from xuebu.model.presets import PRESETS
+from xuebu.model.presets import preset_settings
+from xuebu.model.settings import ModelSettings
+from xuebu.tokens.settings import VocabularySettings
 from xuebu.train.settings import Recipe
 
 T = TypeVar("T")
 
 RecipeFlags = Annotated[Recipe, tyro.conf.arg(name="")]
 """A recipe whose settings are flags without a prefix: `--train.steps 100`."""
+
+CorpusFlags = Annotated[CorpusSettings, tyro.conf.arg(name="corpus")]
+"""The same flags, for commands that read one section of a recipe only."""
+VocabularyFlags = Annotated[VocabularySettings, tyro.conf.arg(name="vocabulary")]
+ModelFlags = Annotated[ModelSettings, tyro.conf.arg(name="model")]
+
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+OptionalName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 def recipe_folder() -> Path:
@@ -41,36 +52,44 @@ def load_recipe(name: str) -> Recipe:
     return read_settings(Recipe, path)
 
 
-def parse(cls: type[T], arguments: Sequence[str], *, prog: str, default_recipe: str | None = None) -> T:
+def parse(
+    cls: type[T], arguments: Sequence[str], *, prog: str, default_recipe: str | None = None, section: str | None = None
+) -> T:
     """Return the arguments of a command.
 
-    `--recipe` and `--preset` are read first, since they decide the defaults of the other flags.
+    `--recipe` and `--preset` are read first, since they decide the defaults of the flags in the field `settings`.
 
     Args:
-        cls: a dataclass whose docstring and field docs are the help; may have fields `recipe`, `preset` and `settings`
-            (the recipe's flags).
+        cls: a dataclass whose docstring and field docs are the help; may have fields `recipe`, `preset` and `settings`.
         arguments: what follows the command's name.
         prog: the command, for its usage line.
         default_recipe: recipe to take where none is given.
+        section: the part of the recipe that `settings` is; None: the whole.
 
     Raises:
         ConfigError: a setting is out of range, or the recipe is wrong.
     """
-    default = None
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if "settings" in fields:
-        name = _value_of("--recipe", arguments) or default_recipe
-        recipe = load_recipe(name) if name else Recipe()
-        preset = _value_of("--preset", arguments)
-        if preset:
-            if preset not in PRESETS:
-                raise ConfigError(f"no preset {preset!r}; there are {', '.join(PRESETS)}")
-            recipe = dataclasses.replace(recipe, model=PRESETS[preset])
-        default = cls(settings=recipe)
+    if "settings" not in {field.name for field in dataclasses.fields(cls)}:  # type: ignore[arg-type]
+        return tyro.cli(cls, args=list(arguments), prog=prog)
+    name = _value_of("--recipe", arguments) or default_recipe
+    recipe = load_recipe(name) if name else Recipe()
+    preset = _value_of("--preset", arguments)
+    if preset:
+        recipe = dataclasses.replace(recipe, model=preset_settings(preset))
+    default = _with_settings(cls, getattr(recipe, section) if section else recipe)
     value = tyro.cli(cls, args=list(arguments), prog=prog, default=default)
-    if "settings" in fields:
-        check_settings(value.settings, where="command line")  # type: ignore[attr-defined]
+    check_settings(value.settings, where="command line")  # type: ignore[attr-defined]
     return value
+
+
+def _with_settings(cls: type[T], settings: object) -> T:
+    """Return `cls` with settings; fields without a default stay required."""
+    required = {
+        field.name: tyro.MISSING
+        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    return cls(**required, settings=settings)
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:

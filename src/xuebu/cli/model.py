@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
-import tyro
-
-from xuebu.cli.flags import RecipeFlags, parse
+from xuebu.cli.flags import ModelFlags, OptionalName, parse
 from xuebu.cli.screen import make_console, print_plain, print_table
 from xuebu.config import Range
 from xuebu.model.presets import PRESETS, count_parameters
-from xuebu.train.settings import Recipe
+from xuebu.model.settings import ModelSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,18 +19,18 @@ class ParamsArguments:
 
     vocab_size: Annotated[int, Range(6)] = 21_128
     """Entries of the vocabulary."""
-    recipe: str | None = None
+    recipe: OptionalName = None
     """Shipped recipe by name, or the path of a TOML file; its settings are the defaults of the flags below."""
-    preset: str | None = None
+    preset: OptionalName = None
     """Model preset that replaces the recipe's [model]."""
-    settings: RecipeFlags = field(default_factory=Recipe)
-    """Settings of the recipe; only [model] is read."""
+    settings: ModelFlags = field(default_factory=ModelSettings)
+    """Settings of the recipe's [model]."""
 
 
 def params(arguments: Sequence[str]) -> int:
     """Run `xuebu params`."""
-    asked = parse(ParamsArguments, arguments, prog="xuebu params")
-    print_plain(make_console(), count_parameters(asked.settings.model, asked.vocab_size).summary())
+    asked = parse(ParamsArguments, arguments, prog="xuebu params", section="model")
+    print_plain(make_console(), count_parameters(asked.settings, asked.vocab_size).summary())
     return 0
 
 
@@ -40,7 +38,8 @@ def params(arguments: Sequence[str]) -> int:
 class PresetsArguments:
     """List the model presets."""
 
-    vocab_size: Annotated[int, Range(6), tyro.conf.arg(help="Entries of the vocabulary.")] = 21_128
+    vocab_size: Annotated[int, Range(6)] = 21_128
+    """Entries of the vocabulary."""
 
 
 def presets(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from xuebu.cli.flags import RecipeFlags, parse
+from xuebu.cli.flags import OptionalName, RecipeFlags, parse
 from xuebu.cli.screen import make_console, make_progress, print_plain, print_table
 from xuebu.files import read_json
 from xuebu.train.settings import Recipe
@@ -32,7 +32,7 @@ class StudyArguments:
     """Folder of the study."""
     recipe: str = DEFAULT_RECIPE
     """Shipped recipe by name, or the path of a TOML file; its settings are the defaults of the flags below."""
-    preset: str | None = None
+    preset: OptionalName = None
     """Model preset that replaces the recipe's [model]; `xuebu presets` lists them."""
     coverage: tuple[Path, ...] = ()
     """Files of characters, one a line, whose coverage the corpus card tells (e.g. the 8,105 standard characters)."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from xuebu.cli.flags import RecipeFlags, parse
+from xuebu.cli.flags import OptionalName, OptionalPath, RecipeFlags, parse
 from xuebu.cli.screen import make_console, make_progress, print_plain
 from xuebu.cli.study import STOP_CODES, print_run
 from xuebu.errors import ConfigError
@@ -22,19 +21,19 @@ class TrainArguments:
     A resumed run writes the same bytes as one that was never interrupted; it takes its settings from its own run.toml.
     """
 
-    corpus: Path | None = None
+    corpus: OptionalPath = None
     """Folder of a built corpus."""
-    vocab: Path | None = None
+    vocab: OptionalPath = None
     """Folder or vocab.txt of a vocabulary; without, one is made from the training side of the corpus."""
-    out: Path | None = None
+    out: OptionalPath = None
     """Folder of the new run."""
-    resume: Path | None = None
+    resume: OptionalPath = None
     """Folder of a run to go on with; all other settings come from it."""
     inexact: bool = False
     """With --resume: go on even where machine, torch or code differ from the run's; close, but not equal."""
     recipe: str = DEFAULT_RECIPE
     """Shipped recipe by name, or the path of a TOML file; its settings are the defaults of the flags below."""
-    preset: str | None = None
+    preset: OptionalName = None
     """Model preset that replaces the recipe's [model]; `xuebu presets` lists them."""
     settings: RecipeFlags = field(default_factory=Recipe)
     """Settings of the recipe."""

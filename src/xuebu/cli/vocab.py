@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from xuebu.cli.flags import RecipeFlags, parse
+from xuebu.cli.flags import OptionalName, VocabularyFlags, parse
 from xuebu.cli.screen import make_console, make_progress, print_plain
 from xuebu.errors import ConfigError
-from xuebu.train.settings import Recipe
+from xuebu.tokens.settings import VocabularySettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +23,15 @@ class VocabTrainArguments:
     """Folder of a built corpus."""
     out: Path
     """Folder of the vocabulary: vocab.txt, tokenizer.json, tokenizer_config.json."""
-    recipe: str | None = None
+    recipe: OptionalName = None
     """Shipped recipe by name, or the path of a TOML file; its settings are the defaults of the flags below."""
-    settings: RecipeFlags = field(default_factory=Recipe)
-    """Settings of the recipe; only [vocabulary] is read."""
+    settings: VocabularyFlags = field(default_factory=VocabularySettings)
+    """Settings of the recipe's [vocabulary]."""
 
 
 def train(arguments: Sequence[str]) -> int:
     """Run `xuebu vocab train`."""
-    asked = parse(VocabTrainArguments, arguments, prog="xuebu vocab train")
+    asked = parse(VocabTrainArguments, arguments, prog="xuebu vocab train", section="vocabulary")
     if (asked.out / "vocab.txt").exists():
         raise ConfigError(f"{asked.out}: holds a vocabulary; remove it or choose another folder by --out")
     from xuebu.corpus.card import read_card
@@ -51,7 +51,7 @@ class VocabShowArguments:
 
     vocab: Annotated[Path, tyro.conf.Positional]
     """Folder or vocab.txt of a vocabulary."""
-    text: str | None = None
+    text: OptionalName = None
     """A text to cut into tokens."""
     first: int = 40
     """How many entries to show."""
