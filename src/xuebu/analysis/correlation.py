@@ -1,0 +1,331 @@
+"""How strongly a metric goes with the step, with intervals that say what they assume.
+
+What is estimated. The steps are a fixed grid that the recipe chose, not a sample; a reading is a curve m(step) plus
+noise of variance s^2 that may be correlated from reading to reading. The coefficient then estimates a number of that
+grid and that noise: for Pearson, cor(step, m) * sd(m) / sqrt(var(m) + s^2), moments over the grid. Another length of
+run, another spacing or less noisy readings give another number, so r describes a run and does not predict. An interval
+says how far the coefficient would move if the noise were drawn again over the same grid; not how far it would move
+with another seed, data set or length.
+
+Fisher's z treats the steps as random as well. On a fixed grid it is therefore somewhat too wide, by a factor of about
+1 / sqrt(1 - r^2 / 2) for a straight trend with independent noise; the block bootstrap below is of the fixed grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from xuebu.analysis.bootstrap import block_indices, block_length
+from xuebu.analysis.fit import CurveFit
+from xuebu.analysis.intervals import normal_quantile, student_quantile
+from xuebu.analysis.wording import plain
+from xuebu.history.series import Floats, Series
+
+Coefficient = Literal["pearson", "spearman", "kendall"]
+COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "kendall")
+EFFECTIVE_FLOOR = 20.0
+LEAST_SIZE = 5.0
+DISAGREEMENT = 3.0
+DRAWS: dict[Coefficient, int] = {"pearson": 1000, "spearman": 400, "kendall": 400}
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationInterval:
+    """One interval for a correlation coefficient.
+
+    Args:
+        name: "naive", "ar1_linear", "lag_sum_linear", "ar1_saturating", "lag_sum_saturating" or "block_bootstrap".
+        low: lower end; None where it cannot be computed.
+        high: upper end.
+        level: confidence level.
+        method: the formula.
+        effective_size: number of independent readings it reckons with; None for the bootstrap.
+        residuals_of: the fit whose residuals stand for the noise; None for the naive one.
+        assumption: what must hold.
+        p_value: two-sided, of no association; None where it would not be honest (then `doubt` says why), and for the
+            naive interval and the bootstrap.
+        doubt: why not to believe this interval here; None where nothing speaks against it.
+        recommended: the one to quote: of the trusted fit, the smaller effective size. None is where even that fit's
+            residuals hold misfit.
+    """
+
+    name: str
+    low: float | None
+    high: float | None
+    level: float
+    method: str
+    effective_size: float | None
+    residuals_of: str | None
+    assumption: str
+    p_value: float | None
+    doubt: str | None
+    recommended: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {name: plain(getattr(self, name)) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Correlation:
+    """A correlation coefficient of step against value, with every interval and its assumption.
+
+    Args:
+        coefficient_name: "pearson", "spearman" or "kendall" (tau-b).
+        coefficient: its value.
+        num: number of readings.
+        naive_p_value: scipy's, as if all readings were independent; for comparison with other people's figures only.
+        intervals: the naive one first.
+    """
+
+    coefficient_name: Coefficient
+    coefficient: float
+    num: int
+    naive_p_value: float | None
+    intervals: tuple[CorrelationInterval, ...]
+
+    @property
+    def recommended(self) -> CorrelationInterval | None:
+        """The interval to quote, if one holds."""
+        return next((interval for interval in self.intervals if interval.recommended), None)
+
+    def summary(self) -> str:
+        """Say the coefficient and each interval with its effective size and doubt."""
+        lines = [f"{self.coefficient_name} {self.coefficient:.4f} over {self.num:,} readings"]
+        for interval in self.intervals:
+            ends = "none" if interval.low is None else f"{interval.low:.3f} to {interval.high:.3f}"
+            size = "" if interval.effective_size is None else f", n_eff {interval.effective_size:.0f}"
+            mark = " <- quote this one" if interval.recommended else ""
+            lines.append(f"  {interval.name}{size}: {ends}" + (f" ({interval.doubt})" if interval.doubt else "") + mark)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "coefficient_name": self.coefficient_name,
+            "coefficient": plain(float(self.coefficient)),
+            "num": self.num,
+            "naive_p_value": plain(self.naive_p_value),
+            "intervals": [interval.to_json() for interval in self.intervals],
+        }
+
+
+def coefficient_of(name: Coefficient, step: Floats, value: Floats) -> tuple[float, float]:
+    """Return a coefficient and its p-value for independent readings.
+
+    Args:
+        name: "pearson", "spearman" (average ranks for ties) or "kendall" (tau-b).
+        step: float[n], n >= 3, not all equal.
+        value: float[n], not all equal.
+
+    Source: scipy.stats.
+    """
+    from scipy import stats
+
+    match name:
+        case "pearson":
+            found = stats.pearsonr(step, value)
+        case "spearman":
+            found = stats.spearmanr(step, value)
+        case "kendall":
+            found = stats.kendalltau(step, value)
+    return float(found.statistic), float(found.pvalue)
+
+
+def fisher_interval(
+    name: Coefficient, coefficient: float, size: float, level: float
+) -> tuple[float | None, float | None, str]:
+    """Return the interval by Fisher's z for `size` independent readings.
+
+    Args:
+        name: which coefficient; each has its own variance of z.
+        coefficient: -1 to 1.
+        size: number of readings; an effective number need not be whole.
+        level: confidence level.
+
+    Returns:
+        Low and high (None, None below 5 readings or at exactly -1 or 1), and the formula.
+
+    Source: Pearson 1 / (n - 3), Fisher (1921); Spearman (1 + r^2 / 2) / (n - 3), Bonett and Wright (2000); Kendall
+    0.437 / (n - 4), Fieller, Hartley and Pearson (1957), meant for |tau| below 0.8. All for pairs drawn at random from
+    a bivariate normal distribution or a monotone change of one.
+    """
+    match name:
+        case "pearson":
+            spread, formula = 1 / max(size - 3, 1), "1 / (n - 3)"
+        case "spearman":
+            spread = (1 + coefficient**2 / 2) / max(size - 3, 1)
+            formula = "(1 + r^2 / 2) / (n - 3)"
+        case "kendall":
+            spread, formula = 0.437 / max(size - 4, 1), "0.437 / (n - 4)"
+    method = f"Fisher z with variance {formula}, n = {size:.4g}"
+    if size < LEAST_SIZE or abs(coefficient) >= 1:
+        return None, None, method
+    half = normal_quantile(level) * math.sqrt(spread)
+    return math.tanh(math.atanh(coefficient) - half), math.tanh(math.atanh(coefficient) + half), method
+
+
+def correlate(
+    series: Series,
+    name: Coefficient,
+    *,
+    line: CurveFit | None,
+    curve: CurveFit | None,
+    trusted: str | None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Correlation:
+    """Return the coefficient of step against value with naive and autocorrelation-aware intervals.
+
+    Args:
+        series: at least 3 readings, not all equal.
+        name: which coefficient.
+        line: the straight fit, or None where there are too few readings.
+        curve: the saturating fit, or None.
+        trusted: family ("linear" or "saturating") whose residuals stand for noise, by out-of-sample error; None where
+            neither could be judged.
+        level: confidence level.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: too few readings, or all equal.
+    """
+    step = series.step.astype(np.float64)
+    if len(series) < 3 or np.ptp(series.value) == 0:
+        raise ValueError("a correlation takes at least 3 readings that are not all equal")
+    value, naive_p = coefficient_of(name, step, series.value)
+    low, high, method = fisher_interval(name, value, len(series), level)
+    diagnostics = line.residuals if line else None
+    doubt = None
+    if diagnostics and diagnostics.effective_size_ar1 < 0.8 * len(series):
+        doubt = (
+            f"the readings are not independent around a line: lag-1 autocorrelation "
+            f"{diagnostics.lag1_autocorrelation:.2f}, Durbin-Watson {diagnostics.durbin_watson:.2f}"
+        )
+    elif diagnostics is None:
+        doubt = f"{len(series)} readings are too few to judge whether they are independent"
+    assumption = "every reading is an independent draw"
+    intervals = [CorrelationInterval("naive", low, high, level, method, len(series), None, assumption, None, doubt)]
+    for fit in (line, curve):
+        if fit is not None and fit.residuals is not None:
+            intervals += _effective_intervals(name, value, fit, trusted, level)
+    mean = curve if trusted == "saturating" else line if trusted == "linear" else None
+    if mean is not None and mean.residuals is not None and abs(value) < 1:
+        intervals.append(_bootstrap_interval(name, value, series, mean, level=level, seed=seed))
+    return Correlation(name, value, len(series), naive_p, tuple(intervals))
+
+
+def _effective_intervals(
+    name: Coefficient, value: float, fit: CurveFit, trusted: str | None, level: float
+) -> list[CorrelationInterval]:
+    found = fit.residuals
+    assert found is not None
+    sizes = {"ar1": found.effective_size_ar1, "lag_sum": found.effective_size_lag_sum}
+    words = {
+        "ar1": "noise of first-order autoregressive form around this fit",
+        "lag_sum": "stationary noise around this fit",
+    }
+    smallest = min(sizes, key=lambda estimator: sizes[estimator])
+    doubt, misfit = None, True
+    if trusted is not None and fit.family != trusted:
+        doubt = f"the {trusted} curve predicts better, so these residuals hold misfit, not only noise; no p-value"
+    elif max(sizes.values()) > DISAGREEMENT * sizes[smallest] and sizes[smallest] < EFFECTIVE_FLOOR:
+        doubt = (
+            f"the estimators disagree ({sizes['ar1']:.0f} by AR(1), {sizes['lag_sum']:.0f} by lag sum): "
+            "the residuals hold misfit, not only noise; no p-value"
+        )
+    else:
+        misfit = False
+        if sizes[smallest] < EFFECTIVE_FLOOR:
+            doubt = f"only {sizes[smallest]:.1f} effective readings, fewer than {EFFECTIVE_FLOOR:.0f}; no p-value"
+    intervals = []
+    for estimator, size in sizes.items():
+        low, high, method = fisher_interval(name, value, size, level)
+        p_value = None if doubt or abs(value) >= 1 else _p_value(value, size)
+        recommended = not misfit and low is not None and fit.family == trusted and estimator == smallest
+        intervals.append(
+            CorrelationInterval(
+                f"{estimator}_{fit.family}",
+                low,
+                high,
+                level,
+                method,
+                size,
+                fit.family,
+                words[estimator],
+                p_value,
+                doubt,
+                recommended,
+            )
+        )
+    return intervals
+
+
+def _p_value(value: float, size: float) -> float:
+    """Return the two-sided p-value of Student's t for a correlation over `size` readings.
+
+    For Spearman it is the usual approximation, for Kendall a rough one.
+    """
+    from scipy.special import stdtr
+
+    statistic = abs(value) * math.sqrt((size - 2) / (1 - value * value))
+    return float(2 * stdtr(size - 2, -statistic))
+
+
+def _bootstrap_interval(
+    name: Coefficient, value: float, series: Series, mean: CurveFit, *, level: float, seed: int
+) -> CorrelationInterval:
+    """Return the interval from redrawing the noise in blocks over the same steps, around the fitted curve.
+
+    Source: residual version of the stationary bootstrap (Politis and Romano 1994); the standard error is taken on
+    Fisher's z, with Student's t for as many effective readings as the residuals hold.
+    """
+    step = series.step.astype(np.float64)
+    fitted = mean.predict(step)
+    noise = series.value - fitted
+    free = len(mean.parameters)
+    noise = (noise - noise.mean()) * math.sqrt(noise.size / (noise.size - free))
+    length = block_length(noise)
+    draws = DRAWS[name]
+    found = [_coefficients(name, step, fitted + noise[rows]) for rows in block_indices(noise.size, draws, length, seed)]
+    spread = float(np.arctanh(np.clip(np.concatenate(found), -1 + 1e-12, 1 - 1e-12)).std(ddof=1))
+    assert mean.residuals is not None
+    size = min(mean.residuals.effective_size_ar1, mean.residuals.effective_size_lag_sum)
+    half = student_quantile(level, max(1.0, size - free)) * spread
+    center = math.atanh(value)
+    small = size < EFFECTIVE_FLOOR
+    return CorrelationInterval(
+        name="block_bootstrap",
+        low=math.tanh(center - half),
+        high=math.tanh(center + half),
+        level=level,
+        method=f"stationary block bootstrap of the residuals, {draws} draws, mean block {length:.1f} readings, on z",
+        effective_size=None,
+        residuals_of=mean.family,
+        assumption=f"the {mean.family} curve is the mean; the noise is stationary; the steps are fixed",
+        p_value=None,
+        doubt=f"only {size:.1f} effective readings: blocks are too few, the interval too narrow" if small else None,
+    )
+
+
+def _coefficients(name: Coefficient, step: Floats, values: Floats) -> Floats:
+    """Return the coefficient of each row of float[b, n] with increasing steps."""
+    match name:
+        case "pearson":
+            return _row_correlations(step, values)
+        case "spearman":
+            from scipy.stats import rankdata
+
+            return _row_correlations(np.arange(step.size, dtype=np.float64), rankdata(values, axis=1))
+        case "kendall":
+            return np.array([coefficient_of("kendall", step, row)[0] for row in values])
+
+
+def _row_correlations(step: Floats, values: Floats) -> Floats:
+    x = step - step.mean()
+    centered = values - values.mean(axis=1, keepdims=True)
+    return np.asarray(centered @ x / np.sqrt((centered**2).sum(axis=1) * (x @ x)))

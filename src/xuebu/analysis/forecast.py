@@ -1,0 +1,235 @@
+"""What more steps would buy: a first version, from how well each family forecast within the same run.
+
+At several places of the run each family is fitted to the past and asked for the level as many times further on as is
+asked now. Families are averaged by the inverse of their mean squared error there; the interval is made of the
+average's own past error, the disagreement of the families, and the noise of the fits. No interval is given without
+such evidence. It is not yet calibrated on other people's runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xuebu.analysis.bootstrap import block_indices, block_length
+from xuebu.analysis.curves import Family, basis
+from xuebu.analysis.fit import CurveFit, profile_fit
+from xuebu.analysis.intervals import Interval, student_quantile
+from xuebu.analysis.rolling import predict_from
+from xuebu.analysis.wording import is_accuracy, measured, plain
+from xuebu.history.series import Floats, Series
+
+MIN_POINTS = 24
+NUM_ORIGINS = 8
+MIN_ORIGINS = 4
+DRAWS = 200
+METHOD = "families averaged by the inverse mean squared error of their past forecasts as far ahead"
+NOTE = (
+    "assumes the same data, recipe and schedule of the learning rate, stretched to the new length; the interval is "
+    "not yet calibrated on other people's runs"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyForecast:
+    """What one family says.
+
+    Args:
+        family: which.
+        value: the fitted curve at the target step.
+        low: lower end of the interval that holds if the family is right (block bootstrap of its residuals).
+        high: upper end.
+        shift: how far the present level (last tenth of the readings) lies above the curve; the average starts there.
+        weight: share in the average, 0 to 1.
+        past_rmse: root mean square error of its forecasts as many times further on, within this run.
+    """
+
+    family: Family
+    value: float
+    low: float
+    high: float
+    shift: float
+    weight: float
+    past_rmse: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {name: plain(getattr(self, name)) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The expected level (not a single noisy reading) at a later step.
+
+    Args:
+        metric: what is forecast.
+        target_step: where.
+        interval: the averaged forecast; None if refused.
+        line_value: what the straight line would say there, for comparison.
+        families: each family's own forecast.
+        num_origins: places of the run from which the past forecasts were made.
+        method: how it was made.
+        note: what it assumes.
+        refused: why there is no forecast; None if there is one.
+    """
+
+    metric: str
+    target_step: int
+    interval: Interval | None
+    line_value: float | None
+    families: tuple[FamilyForecast, ...]
+    num_origins: int
+    method: str
+    note: str
+    refused: str | None = None
+
+    def of(self, family: Family) -> FamilyForecast | None:
+        """Return one family's own forecast."""
+        return next((found for found in self.families if found.family == family), None)
+
+    def summary(self) -> str:
+        """Say the forecast, its interval and what each family says."""
+        if self.interval is None:
+            return f"no forecast: {self.refused}"
+        low, high = self.interval.low, self.interval.high
+        assert low is not None and high is not None
+        own = ", ".join(
+            f"{found.family} {measured(found.value, self.metric)} (weight {found.weight:.2f})"
+            for found in self.families
+        )
+        return (
+            f"at step {self.target_step:,}: {measured(self.interval.value, self.metric)} "
+            f"({measured(low, self.metric)} to {measured(high, self.metric)}); {own}. {self.note}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "metric": self.metric,
+            "target_step": self.target_step,
+            "interval": self.interval.to_json() if self.interval else None,
+            "line_value": plain(self.line_value),
+            "families": [found.to_json() for found in self.families],
+            "num_origins": self.num_origins,
+            "method": self.method,
+            "note": self.note,
+            "refused": self.refused,
+        }
+
+
+def forecast_level(
+    series: Series,
+    fits: Mapping[Family, CurveFit],
+    *,
+    target_step: int | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Forecast:
+    """Forecast the level at a later step.
+
+    Args:
+        series: the readings; their first part stands for the past.
+        fits: the fitted families. One that ran into its bound is another family in disguise and is left out.
+        target_step: where, beyond the last step; twice the last step if None.
+        level: confidence level.
+        seed: of the bootstrap.
+
+    Returns:
+        The forecast; refused with a reason where there are too few readings to look back at.
+
+    Raises:
+        ValueError: the target is not beyond the last step.
+
+    Source: weights of Bates and Granger (1969) without correlations, on rolling origins of the same relative horizon;
+    each forecast starts from the present level (intercept correction, Clements and Hendry 1998, chapter 8). The
+    interval is Student's t times the root of the sum of the average's past mean squared error, the variance between
+    families, and that of their block bootstrap; past origins overlap, so the degrees of freedom are half their number.
+    """
+    last = int(series.step[-1])
+    target = 2 * last if target_step is None else target_step
+    if target <= last:
+        raise ValueError(f"step {target} is not beyond the last step {last}")
+    line = fits.get("linear")
+    line_value = float(line.predict(float(target))) if line else None
+    families: tuple[Family, ...] = tuple(family for family, fit in fits.items() if not fit.at_bound)
+    cuts, errors = past_errors(series, families, target / last)
+    if len(series) < MIN_POINTS or len(cuts) < MIN_ORIGINS:
+        reason = (
+            f"{len(series)} readings leave {len(cuts)} places to forecast from and check as far ahead; "
+            f"at least {MIN_POINTS} readings and {MIN_ORIGINS} places are needed"
+        )
+        return Forecast(series.metric, target, None, line_value, (), len(cuts), METHOD, NOTE, reason)
+    squares = (errors**2).mean(axis=0) + 1e-12
+    weights = (1 / squares) / (1 / squares).sum()
+    found = []
+    noise = 0.0
+    for family, weight, square in zip(families, weights.tolist(), squares.tolist(), strict=True):
+        draws = _redrawn(series, fits[family], float(target), seed)
+        own, shift = (
+            float(fits[family].predict(float(target))),
+            _shift(series.value - fits[family].predict(series.step)),
+        )
+        low, high = np.quantile(draws, (0.5 - level / 2, 0.5 + level / 2)).tolist()
+        found.append(FamilyForecast(family, own, low, high, shift, weight, math.sqrt(square)))
+        noise += weight * float(draws.var())
+    value = sum(one.weight * (one.value + one.shift) for one in found)
+    between = sum(one.weight * (one.value + one.shift - value) ** 2 for one in found)
+    past = float(((errors @ weights) ** 2).mean())
+    half = student_quantile(level, max(2.0, len(cuts) / 2)) * math.sqrt(past + between + noise)
+    low, high = value - half, value + half
+    if is_accuracy(series.metric):
+        low, high = max(0.0, low), min(1.0, high)
+    interval = Interval(value, low, high, level, METHOD, NOTE)
+    return Forecast(series.metric, target, interval, line_value, tuple(found), len(cuts), METHOD, NOTE)
+
+
+def past_errors(series: Series, families: tuple[Family, ...], ratio: float) -> tuple[list[int], Floats]:
+    """Return the errors of forecasts to `ratio` times the step that this run has already answered.
+
+    Args:
+        series: the readings.
+        families: the curves to try.
+        ratio: step forecast / last step seen, > 1.
+
+    Returns:
+        Cuts (number of readings seen), from half the furthest that can be answered on, and float64[cuts, families]:
+        mean of the readings around the step forecast minus the forecast there.
+    """
+    step = series.step.astype(np.float64)
+    begin = max(8, int(np.searchsorted(step, step[-1] / (2 * ratio))))
+    end = int(np.searchsorted(step, step[-1] / ratio, side="right"))
+    cuts = sorted({int(cut) for cut in np.linspace(begin, end, NUM_ORIGINS)}) if end >= begin else []
+    width = max(1, len(series) // 50)
+    rows = []
+    for cut in cuts:
+        center = min(int(np.searchsorted(step, ratio * step[cut - 1])), len(series) - 1)
+        window = slice(max(cut, center - width), center + 1)
+        row = []
+        for family in families:
+            predicted = predict_from(family, series, cut, step[: window.stop])
+            shift = _shift(series.value[:cut] - predicted[:cut])
+            row.append(float(np.mean(series.value[window] - predicted[window])) - shift)
+        rows.append(row)
+    return cuts, np.array(rows, dtype=np.float64).reshape(len(rows), len(families))
+
+
+def _shift(residuals: Floats) -> float:
+    """Return the mean of the last tenth of the residuals (at least three): how far off the curve is at present."""
+    return float(residuals[-max(3, residuals.size // 10) :].mean())
+
+
+def _redrawn(series: Series, fit: CurveFit, target: float, seed: int) -> Floats:
+    """Return the family's forecasts from refits to the curve plus its residuals redrawn in blocks."""
+    step = series.step.astype(np.float64)
+    fitted = fit.predict(step)
+    noise = series.value - fitted
+    noise = (noise - noise.mean()) * math.sqrt(noise.size / max(1, noise.size - len(fit.parameters)))
+    found = []
+    for rows in block_indices(noise.size, DRAWS, block_length(noise), seed):
+        offset, scale, shape = profile_fit(fit.family, step, (fitted + noise[rows]).T)
+        found.append(offset + scale * basis(fit.family, target, shape, float(step[0])))
+    return np.concatenate(found)
