@@ -1,0 +1,139 @@
+"""The encoder with its pretraining heads.
+
+Letters: b sequences, t positions of a sequence, h hidden size, m masked positions, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xuebu.model.heads import (
+    MaskedTokenHead,
+    NextSentenceHead,
+    PretrainingLoss,
+    next_sentence_classes,
+    summed_cross_entropy,
+)
+from xuebu.model.layers import Embeddings, EncoderLayer, padding_bias
+from xuebu.model.settings import ModelSettings
+
+
+class PretrainingOutput(NamedTuple):
+    """What the heads say.
+
+    Attributes:
+        mlm_logits: [m, v], one row for each masked position, in the order asked for.
+        nsp_logits: [b, 2], column 0 = b truly follows a; None if the architecture has no next-sentence head.
+    """
+
+    mlm_logits: Tensor
+    nsp_logits: Tensor | None
+
+
+class PretrainingModel(nn.Module):
+    """A BERT encoder with a masked-token head and, where the settings say so, a next-sentence head.
+
+    Attributes:
+        settings: the architecture.
+        vocab_size: v.
+
+    Source: Devlin et al. 2019.
+    """
+
+    def __init__(self, settings: ModelSettings, vocab_size: int, generator: torch.Generator | None = None) -> None:
+        """Build the model on the CPU with weights drawn from `generator` (None: from seed 0).
+
+        Torch's global generator is neither read nor advanced.
+        """
+        super().__init__()
+        self.settings, self.vocab_size = settings, vocab_size
+        with torch.device("meta"):  # so that torch draws no weights of its own
+            self.embeddings = Embeddings(settings, vocab_size)
+            self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.num_layers))
+            self.mlm_head = MaskedTokenHead(settings, vocab_size)
+            self.nsp_head = NextSentenceHead(settings) if settings.nsp_head else None
+        self.to_empty(device="cpu")
+        self.initialize(torch.Generator().manual_seed(0) if generator is None else generator)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw all weights anew: matrices normal(0, initializer_range), biases 0, norms 1.
+
+        Source: Devlin et al. 2019, published code (there truncated at two deviations, as Hugging Face's is not).
+        """
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, self.settings.initializer_range, generator=generator)
+            else:
+                parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+
+    def encode(self, input_ids: Tensor, segment_ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the hidden states of the last layer.
+
+        Args:
+            input_ids: int64 [b, t], padded at the end of each row; t at most max_positions.
+            segment_ids: integers [b, t], 0 for the first sentence, 1 for the second.
+            lengths: integers [b] in 1..t, the real tokens of each row. Pass None where no row is padded: attention
+                without a mask is faster.
+
+        Returns:
+            [b, t, h]. Padding is never attended to; what stands at padded positions means nothing.
+        """
+        bias = None if lengths is None else padding_bias(lengths, input_ids.shape[1])
+        x: Tensor = self.embeddings(input_ids, segment_ids)
+        for layer in self.layers:
+            x = layer(x, bias)
+        return x
+
+    def forward(
+        self, input_ids: Tensor, segment_ids: Tensor, lengths: Tensor | None, masked_positions: Tensor
+    ) -> PretrainingOutput:
+        """Return the logits of both heads.
+
+        Args:
+            input_ids: as in `encode`.
+            segment_ids: as in `encode`.
+            lengths: as in `encode`.
+            masked_positions: int64 [m], indices into the b * t positions row by row (row * t + column); the
+                masked-token head is computed nowhere else. Each position at most once.
+        """
+        hidden = self.encode(input_ids, segment_ids, lengths)
+        # index_select, not indexing by a tensor: the backward of the latter is not stable to the bit.
+        chosen = hidden.flatten(0, 1).index_select(0, masked_positions)
+        mlm_logits = self.mlm_head(chosen, self.embeddings.word.weight)
+        nsp_logits = None if self.nsp_head is None else self.nsp_head(hidden[:, 0])
+        return PretrainingOutput(mlm_logits, nsp_logits)
+
+    def loss(
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        lengths: Tensor | None,
+        masked_positions: Tensor,
+        *,
+        labels: Tensor,
+        nsp_labels: Tensor | None = None,
+    ) -> PretrainingLoss:
+        """Return the summed losses of a micro-batch; divide by the step's global counts, never by this batch's own.
+
+        Args:
+            input_ids: as in `encode`.
+            segment_ids: as in `encode`.
+            lengths: as in `encode`.
+            masked_positions: as in `forward`.
+            labels: int64 [m], the original tokens at masked_positions.
+            nsp_labels: integers [b], 1 = b truly follows a, 0 = not, -1 = not to be judged; None: no pair is.
+        """
+        mlm_logits, nsp_logits = self(input_ids, segment_ids, lengths, masked_positions)
+        mlm_nats, mlm_log_probability, mlm_hits = summed_cross_entropy(mlm_logits, labels)
+        nsp_nats = torch.zeros_like(mlm_nats)
+        nsp_hits = torch.zeros(len(input_ids), dtype=torch.bool, device=mlm_nats.device)
+        if nsp_logits is not None and nsp_labels is not None:
+            classes = next_sentence_classes(nsp_labels)
+            nsp_nats = functional.cross_entropy(nsp_logits.float(), classes, reduction="sum", ignore_index=-1)
+            nsp_hits = nsp_logits.detach().argmax(-1) == classes
+        return PretrainingLoss(mlm_nats, mlm_log_probability, mlm_hits, nsp_nats, nsp_hits)
