@@ -22,6 +22,7 @@ def visible(text):
     return "".join(c for c in unicodedata.normalize("NFC", text) if ord(c) not in WHITESPACE)
 
 
+@settings(deadline=None, max_examples=60)
 @given(ANY_TEXT)
 def test_decode_undoes_encode(text):
     vocabulary = train_vocabulary([text], VocabularySettings(min_count=1))
@@ -29,6 +30,7 @@ def test_decode_undoes_encode(text):
     assert vocabulary.decode(vocabulary.encode(text)) == expected
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(ANY_TEXT, max_size=6))
 def test_a_batch_is_its_texts(texts):
     vocabulary = train_vocabulary(texts[:2], VocabularySettings(min_count=1))
@@ -38,6 +40,7 @@ def test_a_batch_is_its_texts(texts):
     ]
 
 
+@settings(deadline=None, max_examples=60)
 @given(ANY_TEXT)
 def test_word_starts_cover_the_tokens_and_the_first_is_set(text):
     starts = word_starts(text, RJIEBA)
@@ -45,6 +48,7 @@ def test_word_starts_cover_the_tokens_and_the_first_is_set(text):
     assert starts[:1].all()
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.booleans(), max_size=20), max_size=8))
 def test_bits_come_back(tmp_path_factory, pieces):
     path = tmp_path_factory.mktemp("bits") / "bits.bin"
@@ -59,7 +63,7 @@ def test_bits_come_back(tmp_path_factory, pieces):
         assert read_bits(packed, start, len(bits)).tolist() == bits[start:]
 
 
-@settings(max_examples=25)
+@settings(deadline=None, max_examples=25)  # files are synced: their time is the disk's
 @given(st.lists(st.lists(SENTENCE, min_size=1, max_size=4), min_size=1, max_size=5), st.integers(1, 30))
 def test_every_sentence_decodes_back(tmp_path_factory, texts, shard_tokens):
     documents = [
