@@ -1,0 +1,1 @@
+"""Charts: `figures` computes values and labels, `draw` makes pictures of them."""

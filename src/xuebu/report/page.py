@@ -1,0 +1,166 @@
+"""The report of a run: one HTML page with everything in it, which opens from disk and asks no host for anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import xuebu
+from xuebu.charts.draw import draw, render
+from xuebu.charts.figures import step_correlation, training_curves
+from xuebu.charts.marks import Figure, Label
+from xuebu.errors import InputError
+from xuebu.files import write_atomic
+from xuebu.fonts import cjk_font, lettering_line
+from xuebu.history.records import FILE_NAME, History, read_history
+from xuebu.report import view
+from xuebu.report.card import card_rows, card_tables
+from xuebu.report.facts import (
+    ReportChart,
+    ReportFacts,
+    count_sessions,
+    read_fills,
+    read_table,
+    read_toml,
+)
+from xuebu.report.svg import inline_svg
+from xuebu.report.verdict import verdict_of
+from xuebu.report.words import Language, Words
+
+REPORT_NAME = "report.html"
+_ENVIRONMENT_TABLES = ("run", "machine", "versions", "environment", "digests")
+
+
+def write_report(run_folder: Path, *, language: Language = "en", font: str | None = None) -> Path:
+    """Draw the charts of a run and write its report.
+
+    Args:
+        run_folder: holds history.jsonl, and any of run.toml, analysis.json, baselines.json, fills.json,
+            sessions.jsonl and corpus/card.json; what is not there is named in the report.
+        language: of the page.
+        font: family with Chinese characters for the charts; None takes the first one installed, if any.
+
+    Returns:
+        report.html in the run folder; the charts lie beside it in charts/.
+
+    Raises:
+        InputError: there is no history, or one of the files is damaged.
+    """
+    chosen = font or cjk_font()
+    facts = read_facts(run_folder)
+    figures = run_figures(facts)
+    for figure in figures:
+        draw(figure, run_folder / "charts" / figure.name, font=chosen)
+    charts = tuple(report_chart(figure, chosen, language) for figure in figures)
+    facts = dataclasses.replace(facts, charts=charts, chart_font=chosen)
+    path = run_folder / REPORT_NAME
+    write_atomic(path, render_page(facts, language=language))
+    return path
+
+
+def read_facts(run_folder: Path) -> ReportFacts:
+    """Return what a run folder's files say, without charts.
+
+    Raises:
+        InputError: there is no history, or one of the files is damaged.
+    """
+    history_path = run_folder / FILE_NAME
+    if not history_path.is_file():
+        raise InputError(f"{run_folder}: not a run folder (it has no {FILE_NAME})")
+    files = {name: run_folder / name for name in ("run.toml", "analysis.json", "baselines.json", "fills.json")}
+    files["corpus/card.json"] = run_folder / "corpus" / "card.json"
+    there = {name: path for name, path in files.items() if path.is_file()}
+    sessions = run_folder / "sessions.jsonl"
+    tables = {name: read_table(path) for name, path in there.items() if name.endswith(".json") and name != "fills.json"}
+    analysis = tables.get("analysis.json")
+    return ReportFacts(
+        title=run_folder.resolve().name,
+        history=read_history(history_path),
+        run=read_toml(there["run.toml"]) if "run.toml" in there else {},
+        analysis=analysis,
+        baselines=tables.get("baselines.json") or (analysis or {}).get("baselines"),
+        corpus_card=tables.get("corpus/card.json"),
+        fills=read_fills(there["fills.json"]) if "fills.json" in there else (),
+        num_sessions=count_sessions(sessions) if sessions.is_file() else None,
+        absent=tuple(name for name in files if name not in there),
+    )
+
+
+def run_figures(facts: ReportFacts) -> tuple[Figure, ...]:
+    """Return the charts that a run's facts allow."""
+    history: History = facts.history
+    figures = [training_curves(history, baselines=facts.baselines)]
+    if facts.analysis and history.has(str(facts.analysis.get("kind")), str(facts.analysis.get("metric"))):
+        figures.append(step_correlation(history, facts.analysis))
+    return tuple(figures)
+
+
+def report_chart(figure: Figure, font: str | None, language: Language) -> ReportChart:
+    """Return a figure as SVG in the page's language; panels that stand side by side become pictures that can wrap."""
+    untitled = dataclasses.replace(figure, title=Label(""))  # the page writes the title itself
+    parts = [untitled]
+    if figure.num_columns > 1:
+        narrow = dataclasses.replace(untitled, num_columns=1, column_inches=4.8, row_inches=3.5)
+        parts = [dataclasses.replace(narrow, panels=(panel,)) for panel in figure.panels]
+    return ReportChart(
+        name=figure.name,
+        title=figure.title,
+        description=figure.description,
+        pictures=tuple(render(part, "svg", font=font, language=language).decode("utf-8") for part in parts),
+    )
+
+
+def render_page(facts: ReportFacts, *, language: Language = "en") -> str:
+    """Return the report as one HTML document; equal facts give equal text.
+
+    Args:
+        facts: what it shows; every string in it is escaped.
+        language: "en" or "zh".
+    """
+    import jinja2
+
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    words = Words(language)
+    lead, statements = verdict_of(facts, words)
+    environment_tables = {key: value for key, value in facts.run.items() if key in _ENVIRONMENT_TABLES}
+    recipe = {key: value for key, value in facts.run.items() if key not in _ENVIRONMENT_TABLES}
+    content: dict[str, Any] = {
+        "title": facts.title,
+        "lead": lead,
+        "statements": statements,
+        "headlines": view.headlines(facts, words),
+        "baseline_tables": view.baseline_tables(facts, words),
+        "class_table": view.class_table(facts, words),
+        "growth_tables": view.growth_tables(facts, words),
+        "lettering": lettering_line(facts.chart_font, language),
+        "charts": [_chart_view(chart, language) for chart in facts.charts],
+        "fills": view.fills(facts),
+        "card_tables": card_tables(facts.corpus_card or {}, words),
+        "card_rows": card_rows(facts.corpus_card or {}, words),
+        "recipe": view.grouped_rows(recipe, words),
+        "run_rows": view.run_rows(facts, words),
+        "environment": view.flat_rows(environment_tables, words),
+        "limits": view.limits(facts, words),
+        "notes": view.notes(facts),
+        "analyzed": facts.analysis is not None,
+    }
+    style = (folder / "style.css").read_text(encoding="utf-8")
+    template = environment.get_template("report.html")
+    return template.render(t=words, language=language, style=style, version=xuebu.__version__, **content)
+
+
+def _chart_view(chart: ReportChart, language: Language) -> dict[str, Any]:
+    title, description = chart.title.shown(language), chart.description.shown(language)
+    pictures = [
+        inline_svg(picture, prefix=f"{chart.name}-{number}", description=description)
+        for number, picture in enumerate(chart.pictures, start=1)
+    ]
+    return {"name": chart.name, "title": title, "description": description, "pictures": pictures}
