@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -67,7 +68,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                         "convert it first, e.g. iconv -f GB18030 -t UTF-8"
                     ) from None
                 yield number, line.removesuffix("\n").removesuffix("\r")
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, OSError) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.strerror and not isinstance(error, gzip.BadGzipFile):
             raise InputError(f"{path}: {error.strerror}") from None
         raise InputError(f"{path}:{number + 1}: compressed data is cut short or damaged ({error})") from None

@@ -1,0 +1,66 @@
+"""Cleaning text: one spelling of each character, no invisible ones, one kind of space; twice is the same as once.
+
+The tables below are written out rather than taken from `unicodedata.category`, whose answers change from one Python to
+the next: the same input must give the same corpus everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from unicodedata import is_normalized, normalize
+
+HAN = "\u2e80-\u2fd5\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Inside of a regular expression's class: ideographs, their radicals, 々 and 〇 (Unicode's script Han)."""
+
+_BREAKS = re.compile("\r\n?|[\f\u2029]")
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffc"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+_PLANE_ENDS = "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
+_NO_CHARACTER = re.compile(f"[\ud800-\udfff\ufdd0-\ufdef{_PLANE_ENDS}]")
+_UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
+_EMPTY_BRACKETS = re.compile(r"（(?:[，,；;、：:·/]|[^\S\n])*）")
+_NOT_HAN = re.compile(f"[^{HAN}]+")
+
+
+def clean_text(text: str) -> str:
+    r"""Return text as paragraphs parted by single line feeds; empty paragraphs are gone.
+
+    In this order: "\r\n", "\r", form feed and U+2029 become paragraph breaks. Controls and characters that show
+    nothing (U+00AD, U+200B to U+200F with the joiners, bidirectional marks, U+FEFF, variation selectors, tags) are
+    dropped: a character vocabulary would spend an entry on each, and equal sentences would look different. Lone
+    surrogates and code points that Unicode bars from text become U+FFFD. The rest is put in form NFC. Full-width
+    brackets that hold only separators, such as （，；）, which template removal leaves all over Wikipedia, are dropped.
+    Runs of white space become one space and a paragraph is trimmed; U+2028, U+0085, vertical tab and tab are white
+    space, because real texts carry them inside sentences.
+
+    Idempotent. Private-use characters and U+FFFD stay: they stand for a character that was lost, and
+    `is_unreadable` lets the build refuse such a sentence rather than forge it.
+    """
+    text = _BREAKS.sub("\n", text)
+    text = _NO_CHARACTER.sub("\ufffd", text)
+    text = _nfc(_INVISIBLE.sub("", text))
+    while "（" in text and (without := _EMPTY_BRACKETS.sub("", text)) != text:
+        text = _nfc(without)
+    return "\n".join([paragraph for line in text.split("\n") if (paragraph := " ".join(line.split()))])
+
+
+def clean_line(text: str) -> str:
+    """Return a title, id or other short string cleaned as `clean_text`, on one line."""
+    return clean_text(text).replace("\n", " ")
+
+
+def _nfc(text: str) -> str:
+    return text if is_normalized("NFC", text) else normalize("NFC", text)
+
+
+def is_unreadable(text: str) -> bool:
+    """Return whether a character of the text was lost: private use, or U+FFFD."""
+    return _UNREADABLE.search(text) is not None
+
+
+def count_han(text: str) -> int:
+    """Return how many characters of the text are Han."""
+    return len(_NOT_HAN.sub("", text))

@@ -1,0 +1,166 @@
+"""Where documents come from: files and folders here; a later source is one more function that yields documents."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xuebu.corpus import formats
+from xuebu.corpus.document import Document
+from xuebu.corpus.refusals import Refusals
+from xuebu.corpus.settings import CorpusSettings
+from xuebu.errors import InputError
+from xuebu.files import plain_suffix
+from xuebu.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file to read.
+
+    Attributes:
+        path: where it lies.
+        name: its name within the input, "/" between folders.
+        source: the input as the user gave it; for a single .txt file that is one document, the folder it lies in.
+        kind: how it is read.
+    """
+
+    path: Path
+    name: str
+    source: str
+    kind: formats.Kind
+
+
+class DocumentReader:
+    """The documents of files and folders, one in memory at a time; each iteration reads anew.
+
+    Attributes:
+        files: the files that are read, in their order.
+        refusals: files without a document or of an unknown kind, known once an iteration has ended.
+    """
+
+    def __init__(self, files: Sequence[InputFile], unknown: int, settings: CorpusSettings, progress: Progress) -> None:
+        self.files = tuple(files)
+        self.refusals = Refusals()
+        self._unknown, self._settings, self._progress = unknown, settings, progress
+
+    def __iter__(self) -> Iterator[Document]:
+        self.refusals = Refusals()
+        for _ in range(self._unknown):
+            self.refusals.add("unknown_file")
+        for file in self.files:
+            empty = True
+            for document in self._read(file):
+                empty = False
+                yield document if document.script else replace(document, script=self._settings.script)
+            if empty and len(self.files) == 1:
+                raise InputError(f"{file.path}: is empty; give a file with text in it")
+            if empty:
+                self.refusals.add("empty_file", source=file.source, id=file.name)
+                self._progress.note(f"{file.path}: holds no document, passed over")
+        if self.refusals.count_of("empty_file") == len(self.files):
+            raise InputError(f"all {len(self.files)} input files are empty; give files with text in them")
+
+    def _read(self, file: InputFile) -> Iterator[Document]:
+        match file.kind:
+            case "text" if self._settings.txt_documents == "blank-line":
+                return formats.read_text_blocks(file.path, file.name, file.source)
+            case "text":
+                return formats.read_text_file(file.path, file.name, file.source)
+            case "json-lines":
+                return formats.read_json_lines(file.path, file.name, file.source)
+            case "wikiextractor":
+                return formats.read_wikiextractor(file.path, file.name, file.source)
+            case "json":
+                return formats.read_json(file.path, file.name, file.source)
+
+
+def read_documents(
+    inputs: Sequence[Path], settings: CorpusSettings | None = None, *, progress: Progress = SILENT
+) -> DocumentReader:
+    """Return the documents of files and folders, to be iterated.
+
+    Kinds of file: .txt (one document, or parted by blank lines as `txt_documents` says; wikiextractor's output if its
+    first line is a <doc>), .jsonl (one {"id", "title", "text"} a line), .json (the published study's, or JSON lines),
+    and without suffix, as wiki_00, wikiextractor's output plain or as JSON; each also as .gz, .bz2 or .xz. Folders are
+    read recursively, files sorted by name; hidden files and files of other kinds in them are counted and noted.
+
+    Ids and groups hold no path above the input, so moving a folder changes neither split nor masks.
+
+    Args:
+        inputs: files and folders, read in this order.
+        settings: `txt_documents` and `script` are used; the defaults if None.
+        progress: where skipped files are noted.
+
+    Raises:
+        InputError: an input is missing, given twice, or of an unknown kind, or a folder holds nothing to read; while
+            iterating, whatever is wrong in a file, with its line.
+    """
+    settings = settings or CorpusSettings()
+    if not inputs:
+        raise InputError("no input: give one or more files or folders of text")
+    files: list[InputFile] = []
+    unknown: Counter[str] = Counter()
+    for path in inputs:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        if path.is_dir():
+            files.extend(_files_in(path, unknown))
+        else:
+            files.append(_named_file(path, settings))
+    if unknown:
+        kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in sorted(unknown.items()))
+        progress.note(f"{unknown.total():,} files passed over, not of a kind that is read: {kinds}")
+    seen: dict[Path, Path] = {}
+    for file in files:
+        first = seen.setdefault(file.path.resolve(), file.path)
+        if first is not file.path:
+            raise InputError(f"{file.path}: given twice (also as {first}); name it once")
+    return DocumentReader(files, unknown.total(), settings, progress)
+
+
+def _named_file(path: Path, settings: CorpusSettings) -> InputFile:
+    kind = formats.kind_of(path)
+    if kind is None:
+        raise InputError(
+            f"{path}: not of a kind that is read; known are .txt, .jsonl, .json, and wikiextractor's output, each also "
+            "as .gz, .bz2 or .xz"
+        )
+    whole = kind == "text" and settings.txt_documents == "file"
+    return InputFile(path, path.name, str(path.parent if whole else path), kind)
+
+
+def _files_in(folder: Path, unknown: Counter[str]) -> list[InputFile]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: {error.strerror}")
+
+    names: list[str] = []
+    for parent, folders, entries in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [(Path(parent) / entry).relative_to(folder).as_posix() for entry in entries]
+    files = []
+    for name in sorted(names):
+        path = folder / name
+        kind = None if path.name.startswith(".") else _kind_or_none(path)
+        if kind is None:
+            unknown[path.suffix.lower() or "no suffix"] += 1
+        else:
+            files.append(InputFile(path, name, str(folder), kind))
+    if not files:
+        raise InputError(
+            f"{folder}: holds no file of a kind that is read (.txt, .jsonl, .json, wikiextractor's output)"
+        )
+    return files
+
+
+def _kind_or_none(path: Path) -> formats.Kind | None:
+    """Return `kind_of`; a file without suffix that is no text at all is of no known kind."""
+    try:
+        return formats.kind_of(path)
+    except InputError:
+        if plain_suffix(path) == "":
+            return None
+        raise

@@ -1,0 +1,84 @@
+"""What a build keeps on disk between its steps: sieved documents and the digests of their sentences."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from xuebu.corpus.dedup import sentence_digest
+from xuebu.corpus.document import CorpusFile, SentenceDocument
+from xuebu.files import DigestWriter
+from xuebu.rng import key_of
+
+UInt64 = npt.NDArray[np.uint64]
+
+
+class SievedSide:
+    """The sieved documents of one side of the split, in order; eight bytes a document stay in memory."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.num_documents = 0
+        self.document_keys = array("Q")
+        self._documents = DigestWriter(folder / f"{name}.sieved")
+        self._digests_path = folder / f"{name}.digests"
+        self._digests = self._digests_path.open("wb")
+
+    def append(self, document: SentenceDocument) -> None:
+        """Add one document."""
+        self.num_documents += 1
+        self.document_keys.append(document_key(document))
+        self._documents.write_line(document.to_line())
+        self._digests.write(b"".join(map(sentence_digest, document.sentences)))
+
+    def finish(self) -> None:
+        """Close both files; from now on they can be read."""
+        self._documents.close()
+        self._digests.close()
+
+    def abandon(self) -> None:
+        """Close whatever is still open."""
+        self._documents.abandon()
+        self._digests.close()
+
+    def digests(self) -> UInt64:
+        """Return the digests of all sentences in order, read from the disk as needed."""
+        if not self._digests_path.stat().st_size:
+            return np.empty(0, dtype=np.uint64)
+        return np.memmap(self._digests_path, dtype="<u8", mode="r")
+
+    def __iter__(self) -> Iterator[SentenceDocument]:
+        return iter(CorpusFile(self._documents.path))
+
+
+def document_key(document: SentenceDocument) -> int:
+    """Return 64 bits that stand for a document's source and id."""
+    return key_of(document.source, document.id)
+
+
+class UniqueIds:
+    """Gives the second and later documents of one source and id an id of their own: "17~2", "17~3".
+
+    Files of one folder often count their lines from 1 each; the ids must be unique within the source.
+    """
+
+    def __init__(self, *keys: array[int]) -> None:
+        values, counts = np.unique(
+            np.concatenate([np.frombuffer(k, dtype=np.uint64) for k in keys]), return_counts=True
+        )
+        self._seen = dict.fromkeys(values[counts > 1].tolist(), 0)
+        self.num_renamed = 0
+
+    def mend(self, document: SentenceDocument) -> SentenceDocument:
+        """Return the document, renamed if its source and id were met before."""
+        if not self._seen or (key := document_key(document)) not in self._seen:
+            return document
+        self._seen[key] += 1
+        if self._seen[key] == 1:
+            return document
+        self.num_renamed += 1
+        return replace(document, id=f"{document.id}~{self._seen[key]}")

@@ -1,0 +1,97 @@
+"""Properties of cleaning, cutting and dropping, on text that tries to break them."""
+
+from unicodedata import is_normalized
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xuebu.corpus.clean import clean_text
+from xuebu.corpus.dedup import Mark, keep_sentences, mark_equals
+from xuebu.corpus.document import Document, SentenceDocument, sentence_document_from
+from xuebu.corpus.overlap import overlapping_documents
+from xuebu.corpus.refusals import Refusals
+from xuebu.corpus.sentences import split_sentences
+from xuebu.corpus.settings import CorpusSettings
+from xuebu.corpus.sieve import sieve_document
+
+NASTY = (
+    "山水ab１。！？；…!?．；”’」』）（《》()\"' \n\r\t\x0b\f\x85\u2028\u2029\u3000\xa0\u200b\u200d\ufeff\xad"
+    "e\u0301\u0308가\u1100\u1161\uf900\u037e，\ud800\uffff\ue000\ufe0f\x00\U0002f800"
+)
+texts = st.one_of(st.text(alphabet=NASTY, max_size=80), st.text(max_size=40))
+
+
+@given(texts)
+def test_cleaning_twice_is_cleaning_once(text: str) -> None:
+    once = clean_text(text)
+    assert clean_text(once) == once
+    assert is_normalized("NFC", once)
+    once.encode("utf-8")
+    for paragraph in once.split("\n") if once else []:
+        assert paragraph == " ".join(paragraph.split()) != ""
+
+
+@given(texts)
+def test_pieces_join_to_the_paragraph(paragraph: str) -> None:
+    pieces = split_sentences(paragraph)
+    assert "".join(pieces) == paragraph
+    assert all(pieces)
+
+
+@given(st.lists(st.integers(0, 12)), st.lists(st.integers(0, 12)), st.integers(1, 6))
+def test_marks_equal_a_plain_loop(left: list[int], right: list[int], block: int) -> None:
+    # Spread over the whole range, so that every part of the sort has work.
+    training, held_out = (np.array(side, dtype=np.uint64) * np.uint64(2**60 + 1) for side in (left, right))
+    expected_left = [Mark.REPEATED if value in left[:place] else Mark.FIRST for place, value in enumerate(left)]
+    expected_right = [
+        Mark.IN_TRAINING if value in left else Mark.REPEATED if value in right[:place] else Mark.FIRST
+        for place, value in enumerate(right)
+    ]
+    marks = mark_equals(training, held_out, block=block)
+    assert marks[0].tolist() == expected_left
+    assert marks[1].tolist() == expected_right
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=12))
+def test_kept_neighbors_were_neighbors(flags: list[tuple[bool, bool]]) -> None:
+    gaps = [place for place, (gap, _) in enumerate(flags) if gap and place]
+    keep = [kept for _, kept in flags]
+    sentences, left = keep_sentences([str(place) for place in range(len(flags))], gaps, keep)
+    assert list(sentences) == [str(place) for place, kept in enumerate(keep) if kept]
+    for place in range(1, len(sentences)):
+        before, after = int(sentences[place - 1]), int(sentences[place])
+        assert (place not in left) == (after == before + 1 and after not in gaps)
+    assert list(left) == sorted(set(left)) and all(1 <= gap < len(sentences) for gap in left)
+
+
+@given(texts, st.integers(1, 12), st.floats(0, 1))
+def test_every_character_is_kept_or_refused(text: str, shortest: int, share: float) -> None:
+    settings = CorpusSettings(min_sentence_characters=shortest, max_sentence_characters=20, min_han_share=share)
+    refusals = Refusals()
+    sieved = sieve_document(Document(id="1", title="山", group="山", text=text, source="s"), settings, refusals)
+    refused = sum(count.characters for count in refusals.counts().values())
+    kept = sum(map(len, sieved.document.sentences)) if sieved.document else 0
+    assert kept + refused == sieved.characters
+    if sieved.document:
+        assert sentence_document_from(sieved.document.to_line(), "x") == sieved.document
+        assert all(shortest <= len(sentence) <= 20 for sentence in sieved.document.sentences)
+        assert len(sieved.document.gaps) < len(sieved.document.sentences)
+
+
+short = st.text(alphabet="甲乙", min_size=1, max_size=45)
+
+
+@given(st.lists(short, max_size=5), st.lists(short, max_size=5), st.integers(1, 100))
+def test_overlap_equals_sets_of_runs(held_out: list[str], training: list[str], block: int) -> None:
+    def runs(text: str) -> set[str]:
+        return {text[start : start + 20] for start in range(len(text) - 19)}
+
+    seen = set().union(*map(runs, training))
+    expected = [len(runs(text) & seen) >= 3 for text in held_out]
+    assert list(overlapping_documents(held_out, lambda: training, block_characters=block)) == expected
+
+
+def test_sentence_documents_have_no_more_fields_than_documents() -> None:
+    extra = set(SentenceDocument.__dataclass_fields__) - set(Document.__dataclass_fields__)
+    assert extra == {"sentences", "gaps"}

@@ -1,0 +1,324 @@
+"""Building a corpus: what is kept, what is refused and why, who is held out, and that nothing leaks."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from xuebu.corpus.build import build_corpus
+from xuebu.corpus.card import Card, load_card
+from xuebu.corpus.document import CorpusFile, Document, SentenceDocument
+from xuebu.corpus.settings import CorpusSettings
+from xuebu.corpus.sources import read_documents
+from xuebu.corpus.split import is_held_out
+from xuebu.errors import ConfigError, InputError
+from xuebu.progress import SilentProgress
+
+HALF = CorpusSettings(held_out_fraction=0.5)
+
+
+def document(id: str, text: str, *, title: str = "", group: str = "") -> Document:
+    return Document(id=id, title=title, group=group or title or id, text=text, source="test")
+
+
+def titles(held_out: bool) -> Iterator[str]:
+    return (f"条目{n}" for n in count() if is_held_out(f"条目{n}", 0.5) == held_out)
+
+
+class Writer:
+    """Writes original sentences that share no run of characters with each other."""
+
+    def __init__(self, seed: int) -> None:
+        self.chooser = random.Random(seed)
+
+    def characters(self, length: int) -> str:
+        return "".join(chr(self.chooser.randrange(0x4E00, 0x9F00)) for _ in range(length))
+
+    def sentence(self) -> str:
+        return self.characters(self.chooser.randrange(12, 60)) + self.chooser.choice("。！？；")
+
+    def text(self, paragraphs: int = 2) -> str:
+        return "\n".join("".join(self.sentence() for _ in range(3)) for _ in range(paragraphs))
+
+
+def build(documents: Iterable[Document], out: Path, settings: CorpusSettings = HALF) -> tuple[Card, list, list]:
+    card = build_corpus(documents, out, settings)
+    return card, list(CorpusFile(out / "train.jsonl")), list(CorpusFile(out / "held_out.jsonl"))
+
+
+def anchor(writer: Writer) -> list[Document]:
+    """Return one training and one held-out document that nothing refuses."""
+    train, held = next(titles(False)), next(titles(True))
+    return [document("t", writer.text(), title=train), document("h", writer.text(), title=held)]
+
+
+def counts(card: Card) -> dict[str, int]:
+    return {reason: refused.count for reason, refused in card.refusals.items()}
+
+
+# Independent of xuebu's own search: sets of strings, and nothing else.
+def runs_of(document: SentenceDocument) -> set[str]:
+    whole = "".join(document.sentences)
+    return {whole[place : place + 20] for place in range(len(whole) - 19)}
+
+
+def assert_no_leak(training: list[SentenceDocument], held_out: list[SentenceDocument]) -> None:
+    assert training and held_out
+    assert not {d.title for d in training} & {d.title for d in held_out} - {""}
+    assert not {d.group for d in training} & {d.group for d in held_out}
+    assert not {s for d in training for s in d.sentences} & {s for d in held_out for s in d.sentences}
+    training_runs = [runs_of(each) for each in training]
+    for each in held_out:
+        own = runs_of(each)
+        assert max(len(own & others) for others in training_runs) < 3
+
+
+@pytest.mark.parametrize("deduplicate", [True, False])
+def test_planted_leaks_do_not_remain(tmp_path: Path, deduplicate: bool) -> None:
+    writer = Writer(1)
+    trained, held = titles(False), titles(True)
+    shared_sentence, leak = writer.characters(40) + "。", writer.characters(22)
+    short_leak, across = writer.characters(21), f"{writer.characters(11)}。{writer.characters(11)}"
+    name = next(held)
+    documents = [
+        document("same title 1", writer.text(), title=name),
+        document("same title 2", writer.text(), title=name),
+        document("same title, other group", writer.text(), title=name, group=next(trained)),
+        document("shared sentence, held out", shared_sentence + writer.text(), title=next(held)),
+        document("shared sentence, training", writer.text() + shared_sentence, title=next(trained)),
+        document("long run, training", f"{writer.characters(9)}{leak}{writer.characters(9)}。", title=next(trained)),
+        document("long run, held out", f"{writer.text()}{writer.characters(5)}{leak}也。", title=next(held)),
+        document("shorter run, training", f"{short_leak}{writer.characters(9)}。", title=next(trained)),
+        document("shorter run, held out", f"{writer.characters(9)}{short_leak}。", title=next(held)),
+        # Three runs that lie across the ends of sentences, where no one sentence holds them.
+        document("across, training", f"{writer.characters(9)}{across}{writer.characters(9)}。", title=next(trained)),
+        document("across, held out", f"{writer.characters(9)}{across}{writer.characters(9)}。", title=next(held)),
+        *(document(f"t{n}", writer.text(), title=next(trained)) for n in range(10)),
+        *(document(f"h{n}", writer.text(), title=next(held)) for n in range(10)),
+    ]
+    settings = replace(HALF, deduplicate=deduplicate)
+    card, training, held_out = build(documents, tmp_path, settings)
+    assert_no_leak(training, held_out)
+    held_ids = {each.id for each in held_out}
+    assert {"shared sentence, held out", "shorter run, held out"} <= held_ids
+    assert not held_ids & {"long run, held out", "across, held out", "same title 1", "same title 2"}
+    assert shared_sentence in next(d for d in training if d.id == "shared sentence, training").sentences
+    assert counts(card) == {
+        "held_out_title_in_training": 2,
+        "held_out_overlaps_training": 2,
+        "held_out_sentence_in_training": 1,
+    }
+    # The split does not depend on the order of the documents.
+    _, again, held_again = build(documents[::-1], tmp_path / "reversed", settings)
+    assert {d.id: set(d.sentences) for d in again} == {d.id: set(d.sentences) for d in training}
+    assert {d.id: set(d.sentences) for d in held_again} == {d.id: set(d.sentences) for d in held_out}
+
+
+def test_order_gaps_and_every_sentence_reason(tmp_path: Path) -> None:
+    writer = Writer(2)
+    one, two, three, four = (writer.characters(20) + "。" for _ in range(4))
+    title = next(titles(False))
+    refused = {
+        "too_short": "短。",
+        "too_long": writer.characters(250) + "。",
+        "low_han_share": "only Latin letters stand here。",
+        "unreadable_character": writer.characters(15) + "\ue76c。",
+        "duplicate_sentence": one,
+    }
+    text = f"{title}\n{one}{two}" + "".join(
+        f"\n{each}{three if n == 0 else ''}" for n, each in enumerate(refused.values())
+    )
+    documents = [document("a", text + four, title=title), *anchor(writer)]
+    settings = replace(HALF, write_refused=True)
+    card, training, _ = build(documents, tmp_path, settings)
+    assert training[0].sentences == (one, two, three, four)
+    assert training[0].gaps == (2, 3)
+    assert [each.id for each in training] == ["a", "t"]
+    assert counts(card) == dict.fromkeys(["repeats_title", *refused], 1)
+    assert card.refusals["too_long"].characters == 251
+    aside = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {(each["reason"], each["text"]) for each in aside} == {("repeats_title", title), *refused.items()}
+    assert {(each["level"], each["id"], each["source"]) for each in aside} == {("sentence", "a", "test")}
+
+
+def test_document_reasons(tmp_path: Path) -> None:
+    writer = Writer(3)
+    sentence = writer.sentence()
+    documents = [
+        *anchor(writer),
+        document("kept", sentence, title=next(titles(False))),
+        document("blank", " \u200b\n", title=next(titles(False))),
+        document("short", "短。也短。", title=next(titles(False))),
+        document("all repeated", sentence, title=next(titles(False))),
+    ]
+    card, training, _ = build(documents, tmp_path)
+    assert [each.id for each in training] == ["t", "kept"]
+    assert counts(card) == {"empty_document": 1, "no_sentence_left": 2, "too_short": 2, "duplicate_sentence": 1}
+    assert card.documents_read == 6
+    lost = sum(refused.characters for refused in card.refusals.values())
+    assert card.characters + lost == card.characters_cleaned
+    assert (card.duplicates, card.duplicates_left) == (1, 0)
+
+
+def test_a_title_alone_is_text(tmp_path: Path) -> None:
+    title = "这一条新闻只有标题而没有正文"
+    _, training, held_out = build([document("x", title, title=title), *anchor(Writer(4))], tmp_path)
+    assert (title,) in [each.sentences for each in training + held_out]
+
+
+def test_duplicates_may_stay_but_never_on_both_sides(tmp_path: Path) -> None:
+    writer = Writer(5)
+    trained, held = titles(False), titles(True)
+    a, b, c = (writer.characters(19) + "。" for _ in range(3))
+    documents = [
+        document("1", f"{a}{a}{b}", title=next(trained)),
+        document("2", f"{c}{b}{c}", title=next(held)),
+        *anchor(writer),
+    ]
+    card, training, held_out = build(documents, tmp_path, replace(HALF, deduplicate=False))
+    assert training[0].sentences == (a, a, b)
+    assert (held_out[0].sentences, held_out[0].gaps) == ((c, c), (1,))
+    assert (card.duplicates, card.duplicates_left) == (3, 2)
+    assert counts(card) == {"held_out_sentence_in_training": 1}
+
+
+def test_repeated_ids_of_one_source_are_told_apart(tmp_path: Path) -> None:
+    writer = Writer(6)
+    trained = titles(False)
+    documents = [document("1", writer.text(), title=next(trained)) for _ in range(3)] + anchor(writer)
+    documents.append(replace(document("1", writer.text(), title=next(trained)), source="other"))
+    card, training, _ = build(documents, tmp_path)
+    assert [each.id for each in training] == ["1", "1~2", "1~3", "t", "1"]
+    assert card.renamed_ids == 2
+
+
+def test_same_input_same_bytes_and_card_last(tmp_path: Path) -> None:
+    documents = [document(str(n), Writer(n).text()) for n in range(30)]
+    first = build_corpus(documents, tmp_path / "a", HALF)
+    second = build_corpus(iter(documents), tmp_path / "b", HALF)
+    assert first == second == load_card(tmp_path / "a") == load_card(tmp_path / "b" / "card.json")
+    names = ["card.json", "card.md", "held_out.jsonl", "train.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == names
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+    assert len({build_corpus(documents[n:], tmp_path / "c", HALF).digest for n in range(3)}) == 3
+
+
+def test_an_unfinished_build_leaves_the_old_corpus_and_no_litter(tmp_path: Path) -> None:
+    documents = [document(str(n), Writer(n).text()) for n in range(20)]
+    out = tmp_path / "corpus"
+
+    def broken() -> Iterator[Document]:
+        yield from documents[:15]
+        raise InputError("a.jsonl:16: torn")
+
+    with pytest.raises(InputError, match="torn"):
+        build_corpus(broken(), out, HALF)
+    with pytest.raises(InputError, match=r"card\.json: not there; no finished corpus"):
+        load_card(out)
+    assert not list(out.iterdir())
+    (out / ".unfinished").mkdir()
+    (out / ".unfinished" / "train.sieved").write_text("left by a killed build")
+    (out / "train.jsonl").write_text("left by a killed build")
+    card = build_corpus(documents, out, replace(HALF, write_refused=True))
+    with pytest.raises(InputError, match="torn"):
+        build_corpus(broken(), out, HALF)
+    assert load_card(out) == card
+    assert (out / "refused.jsonl").exists()
+    build_corpus(documents, out, HALF)
+    assert not (out / "refused.jsonl").exists()
+
+
+def test_groups_that_all_fall_on_one_side(tmp_path: Path) -> None:
+    writer = Writer(8)
+    train, held = next(titles(False)), next(titles(True))
+    with pytest.raises(InputError, match="all 2 documents fall on the held-out side"):
+        build([document(str(n), writer.text(), title=held) for n in range(2)], tmp_path)
+    with pytest.raises(InputError, match='give more documents; a .txt file of many documents needs txt_documents = "b'):
+        build([document("1", writer.text(), title=train)], tmp_path)
+    documents = [document(str(n), writer.text()) for n in range(100)]
+    fraction = 0.001
+    with pytest.raises(InputError, match="no group of 100 documents falls on the held-out side") as caught:
+        build(documents, tmp_path, replace(HALF, held_out_fraction=fraction))
+    advised = float(str(caught.value).split("set held_out_fraction = ")[1].split(" ")[0])
+    card, _, held_out = build(documents, tmp_path, replace(HALF, held_out_fraction=advised))
+    assert held_out and card.held_out.documents == len(held_out)
+    card, training, held_out = build(documents, tmp_path, replace(HALF, held_out_fraction=0.0))
+    assert (len(training), held_out, card.held_out.mean_sentence_length) == (100, [], None)
+
+
+def test_nothing_left(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no sentence is left of 2 documents \(no_sentence_left 2, too_short 2\)"):
+        build([document("1", "短。"), document("2", "短。")], tmp_path)
+    with pytest.raises(InputError, match=r"no sentence is left of 0 documents \(nothing was read\)"):
+        build([], tmp_path)
+    same = Writer(9).text()
+    with pytest.raises(InputError, match="all 1 held-out documents share text or titles with training"):
+        build([document("1", same, title=next(titles(False))), document("2", same, title=next(titles(True)))], tmp_path)
+    with pytest.raises(InputError, match="source 'test' has an empty id"):
+        build([replace(document("1", same), id="\u200b")], tmp_path)
+
+
+def test_bad_settings_and_places(tmp_path: Path) -> None:
+    documents = anchor(Writer(10))
+    with pytest.raises(ConfigError, match=r"`min_han_share` must be 0 to 1, not 2\.0"):
+        build_corpus(documents, tmp_path, CorpusSettings(min_han_share=2.0))
+    with pytest.raises(ConfigError, match=r"`min_sentence_characters` \(300\) must not exceed"):
+        CorpusSettings(min_sentence_characters=300)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file.*; the corpus is not finished"):
+        build_corpus(documents, tmp_path / "file" / "corpus", HALF)
+
+
+def test_files_that_were_passed_over_are_on_the_card(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number}.txt").write_text(Writer(number).text(), encoding="utf-8")
+    (folder / "picture.png").touch()
+    (folder / "empty.txt").touch()
+    card = build_corpus(read_documents([folder]), tmp_path / "out", HALF)
+    assert counts(card) == {"unknown_file": 1, "empty_file": 1}
+    assert card.whole.sources == {str(folder): 20}
+
+
+def test_a_corpus_of_which_most_held_out_text_repeats_training_says_so(tmp_path: Path) -> None:
+    class Notes(SilentProgress):
+        lines: list[str] = []  # noqa: RUF012
+
+        def note(self, text: str) -> None:
+            self.lines.append(text)
+
+    writer = Writer(11)
+    trained, held = titles(False), titles(True)
+    boilerplate = writer.characters(30)
+    documents = [document("t", boilerplate + writer.sentence(), title=next(trained))]
+    documents += [document(f"h{n}", boilerplate + writer.sentence(), title=next(held)) for n in range(3)]
+    documents += [document("clean", writer.text(), title=next(held))]
+    build_corpus(documents, tmp_path, HALF, progress=Notes())
+    (line,) = Notes.lines
+    assert line.startswith("only 1 of 4 held-out documents share no long run of text with training; a larger")
+
+
+def test_counts_on_the_card_are_those_of_the_files(tmp_path: Path) -> None:
+    documents = [
+        document(str(n), Writer(n).text(n % 4 + 1) + f"\n短\n尾页又隔一行才有{n:03}", title=f"题{n % 25}")
+        for n in range(60)
+    ]
+    card, training, held_out = build(documents, tmp_path)
+    for split, kept in ((card.train, training), (card.held_out, held_out), (card.whole, training + held_out)):
+        sentences = [sentence for each in kept for sentence in each.sentences]
+        lengths = sorted(map(len, sentences))
+        assert (split.documents, split.sentences, split.characters) == (len(kept), len(sentences), sum(lengths))
+        assert split.groups == len({each.group for each in kept})
+        assert split.distinct_characters == len(set("".join(sentences)))
+        assert split.neighbors == sum(3 * (int(each.id) % 4 + 1) - 1 for each in kept)
+        assert split.mean_sentence_length == pytest.approx(sum(lengths) / len(lengths))
+        assert split.length_quantiles["0"] == lengths[0] and split.length_quantiles["1"] == lengths[-1]
+        assert split.length_quantiles["0.5"] == lengths[(len(lengths) + 1) // 2 - 1]
+        assert split.filled["title"] == len(kept) and split.filled["licence"] == 0
+    assert Counter(each.title for each in documents).keys() == {each.title for each in training + held_out}
