@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xuebu.analysis.analyze import analyze_history
+from xuebu.analysis.analyze import Analysis, analyze_history
 from xuebu.batches.rows import NUM_SPECIAL
 from xuebu.config import settings_from, to_table, to_toml
 from xuebu.corpus.build import build_corpus
-from xuebu.corpus.card import read_card
+from xuebu.corpus.card import load_card
 from xuebu.corpus.document import CorpusFile, Document
 from xuebu.corpus.sample import sample_documents
 from xuebu.corpus.sources import read_documents
@@ -85,12 +85,14 @@ class StudyResult:
         finished: False if training was stopped early.
         reason: why it was stopped.
         step: updates done.
+        analysis: what the history shows; None if the run is not finished.
     """
 
     folder: StudyFolder
     finished: bool
     reason: str
     step: int
+    analysis: Analysis | None
 
 
 def run_study(
@@ -118,9 +120,11 @@ def run_study(
     """
     _claim(folder, recipe, inputs)
     if (folder.corpus / "card.json").exists():
-        card = read_card(folder.corpus)
+        card = load_card(folder.corpus)
     else:
-        documents: Iterable[Document] = read_documents(inputs, recipe.corpus) if inputs else sample_documents()
+        documents: Iterable[Document] = (
+            read_documents(inputs, recipe.corpus, progress=progress) if inputs else sample_documents()
+        )
         card = build_corpus(documents, folder.corpus, recipe.corpus, coverage_lists=coverage_lists, progress=progress)
     prepare_tokens(folder, folder.corpus, card.digest, recipe, progress=progress)
     return train_and_describe(folder, recipe, progress=progress, stop=stop)
@@ -189,7 +193,7 @@ def prepare_run(
     """
     if folder.run.run_toml.exists():
         raise ConfigError(f"{folder.path}: holds a run already; go on with it by --resume, or choose another --out")
-    card = read_card(corpus)
+    card = load_card(corpus)
     if vocabulary is not None:
         load_vocabulary(vocabulary).save(folder.vocabulary, max_length=recipe.model.max_positions)
     prepare_tokens(folder, corpus, card.digest, recipe, progress=progress)
@@ -218,18 +222,17 @@ def resume_and_describe(
 ) -> StudyResult:
     """Go on with the run of a folder, if it has steps left, and describe it when it is finished."""
     if is_finished(folder.run):
-        describe_run(folder.run, progress=progress)
-        return StudyResult(folder, True, "", read_run_facts(folder.run).recipe.train.steps)
+        analysis = describe_run(folder.run, progress=progress)
+        return StudyResult(folder, True, "", read_run_facts(folder.run).recipe.train.steps, analysis)
     return _finish(folder, resume_run(folder.run, inexact=inexact, progress=progress, stop=stop), progress)
 
 
 def _finish(folder: StudyFolder, outcome: Outcome, progress: Progress) -> StudyResult:
-    if outcome.finished:
-        describe_run(folder.run, progress=progress)
-    return StudyResult(folder, outcome.finished, outcome.reason, outcome.step)
+    analysis = describe_run(folder.run, progress=progress) if outcome.finished else None
+    return StudyResult(folder, outcome.finished, outcome.reason, outcome.step, analysis)
 
 
-def describe_run(run: RunFolder, *, progress: Progress = SILENT) -> None:
+def describe_run(run: RunFolder, *, progress: Progress = SILENT) -> Analysis:
     """Write baselines.json, fills.json, analysis.json, charts and report.html of a finished run.
 
     Scores are kept once they are there; analysis, charts and report are made anew each time.
@@ -242,6 +245,7 @@ def describe_run(run: RunFolder, *, progress: Progress = SILENT) -> None:
         task.advance()
         write_report(run.path)
         task.advance(2)
+    return analysis
 
 
 def _score(run: RunFolder, progress: Progress) -> None:

@@ -58,7 +58,7 @@ def analyze(arguments: Sequence[str]) -> int:
         write_json(asked.out / "analysis.json", analysis.to_json())
         for name, figure in (
             ("training_curves", training_curves(history)),
-            ("step_correlation", step_correlation(history, analysis)),
+            ("step_correlation", step_correlation(history, analysis.to_json())),
         ):
             for path in draw(figure, asked.out / name):
                 print_plain(console, f"chart     {path}")

@@ -10,9 +10,9 @@ from typing import Annotated
 import tyro
 
 from xuebu.cli.flags import CorpusFlags, OptionalName, load_recipe, parse
-from xuebu.cli.screen import make_console, make_progress, print_plain, print_table
+from xuebu.cli.screen import make_console, make_progress, print_plain
 from xuebu.corpus.build import build_corpus
-from xuebu.corpus.card import read_card
+from xuebu.corpus.card import load_card
 from xuebu.corpus.sample import sample_documents
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import read_documents
@@ -44,10 +44,9 @@ def build(arguments: Sequence[str]) -> int:
     if (asked.out / "card.json").exists():
         raise ConfigError(f"{asked.out}: holds a finished corpus; remove it or choose another folder by --out")
     console = make_console()
-    documents = read_documents(asked.inputs, asked.settings) if asked.inputs else sample_documents()
-    card = build_corpus(
-        documents, asked.out, asked.settings, coverage_lists=asked.coverage, progress=make_progress(console)
-    )
+    progress = make_progress(console)
+    documents = read_documents(asked.inputs, asked.settings, progress=progress) if asked.inputs else sample_documents()
+    card = build_corpus(documents, asked.out, asked.settings, coverage_lists=asked.coverage, progress=progress)
     print_plain(console, card.summary())
     print_plain(console, f"corpus    {asked.out}\ncard      {asked.out / 'card.md'}")
     return 0
@@ -67,9 +66,8 @@ def verify(arguments: Sequence[str]) -> int:
     """Run `xuebu corpus verify`."""
     asked = parse(VerifyArguments, arguments, prog="xuebu corpus verify")
     settings = load_recipe(asked.recipe).verify if asked.recipe else Recipe().verify
-    verification = verify_corpus(read_card(asked.corpus), settings)
-    console = make_console()
-    print_table(console, ["condition", ">value", ">threshold", "result"], verification.rows())
+    verification = verify_corpus(load_card(asked.corpus), settings)
+    print_plain(make_console(), verification.summary())
     return 0 if verification.passed else 1
 
 
@@ -86,6 +84,6 @@ class CardArguments:
 def card(arguments: Sequence[str]) -> int:
     """Run `xuebu corpus card`."""
     asked = parse(CardArguments, arguments, prog="xuebu corpus card")
-    found = read_card(asked.corpus)
+    found = load_card(asked.corpus)
     print_plain(make_console(), found.to_markdown() if asked.markdown else found.summary())
     return 0

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich.console import Console
+from rich.text import Text
 
 from xuebu.cli.flags import OptionalName, RecipeFlags, parse
 from xuebu.cli.screen import make_console, make_progress, print_plain, print_table
 from xuebu.files import read_json
 from xuebu.train.settings import Recipe
+
+if TYPE_CHECKING:
+    from xuebu.analysis.analyze import Analysis
 
 DEFAULT_RECIPE = "sample"
 DEFAULT_OUT = Path("runs/study")
@@ -61,19 +66,31 @@ def study(arguments: Sequence[str]) -> int:
             progress=make_progress(console),
             stop=stop,
         )
-    if not result.finished:
+    if result.analysis is None:
         print_plain(console, f"stopped ({result.reason}) and saved at step {result.step:,}; the same command goes on")
         return STOP_CODES.get(result.reason, 1)
-    print_run(console, folder.path)
+    print_run(console, folder.path, result.analysis)
     return 0
 
 
-def print_run(console: Any, path: Path) -> None:
-    """Print headline figures, baselines, filled-in examples and where everything lies."""
+_MARKS = {"bad": ("!!", "red"), "warn": ("! ", "yellow"), "good": ("+ ", "green"), "info": ("  ", "")}
+
+
+def print_run(console: Console, path: Path, analysis: Analysis) -> None:
+    """Print verdict, headline figures, baselines, filled-in examples and where everything lies."""
     scores, fills = read_json(path / "baselines.json"), read_json(path / "fills.json")
-    analysis = read_json(path / "analysis.json")
     console.print()
-    print_plain(console, analysis["summary"])
+    for finding in analysis.verdict:
+        mark, color = _MARKS[finding.severity]
+        console.print(Text(mark, style=color), Text(finding.text))
+    console.print()
+    pearson = analysis.correlations.get("pearson")
+    if pearson is not None:
+        print_plain(console, pearson.summary())
+    if analysis.rates is not None:
+        print_plain(console, analysis.rates.summary())
+    if analysis.forecast is not None:
+        print_plain(console, f"twice the steps: {analysis.forecast.summary()}")
     console.print()
     rows = []
     for task, name in (("mlm", "masked tokens"), ("nsp", "next sentence")):

@@ -57,13 +57,13 @@ def train(arguments: Sequence[str]) -> int:
             prepare_run(folder, asked.corpus, asked.settings, vocabulary=asked.vocab, progress=progress)
             result = train_and_describe(folder, asked.settings, progress=progress, stop=stop)
     path = result.folder.path
-    if not result.finished:
+    if result.analysis is None:
         print_plain(
             console,
             f"stopped ({result.reason}) and saved at step {result.step:,}; go on with: xuebu train --resume {path}",
         )
         return STOP_CODES.get(result.reason, 1)
-    print_run(console, path)
+    print_run(console, path, result.analysis)
     return 0
 
 

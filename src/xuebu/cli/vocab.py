@@ -34,10 +34,10 @@ def train(arguments: Sequence[str]) -> int:
     asked = parse(VocabTrainArguments, arguments, prog="xuebu vocab train", section="vocabulary")
     if (asked.out / "vocab.txt").exists():
         raise ConfigError(f"{asked.out}: holds a vocabulary; remove it or choose another folder by --out")
-    from xuebu.corpus.card import read_card
+    from xuebu.corpus.card import load_card
     from xuebu.study import make_vocabulary
 
-    read_card(asked.corpus)  # says so if this is no finished corpus
+    load_card(asked.corpus)  # says so if this is no finished corpus
     console = make_console()
     vocabulary = make_vocabulary(asked.corpus, asked.settings, asked.out, progress=make_progress(console))
     print_plain(console, vocabulary.summary())
