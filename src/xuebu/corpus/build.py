@@ -18,7 +18,7 @@ from xuebu.corpus.card import CARD_NAME, Card
 from xuebu.corpus.coverage import CharacterList, measure_coverage, read_character_list
 from xuebu.corpus.dedup import Mark, keep_sentences, mark_equals, sentence_digest
 from xuebu.corpus.document import CorpusFile, Document, SentenceDocument
-from xuebu.corpus.overlap import overlapping_documents
+from xuebu.corpus.overlap import BLOCK_CHARACTERS, overlapping_documents
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sieve import sieve_document
@@ -133,11 +133,11 @@ class _Build:
         training_marks, held_out_marks = mark_equals(self.training.digests(), self.held_out.digests())
         unique_ids = UniqueIds(self.training.document_keys, self.held_out.document_keys)
         training, train_digest, titles = self.write_training(training_marks, unique_ids)
-        held_out, held_out_digest, repeats = self.write_held_out(held_out_marks, unique_ids, titles)
+        held_out, held_out_digest, repeats = self.write_held_out(held_out_marks, unique_ids, titles, training.documents)
         if self.refused:
             self.refused.close()
-        marks = np.concatenate([training_marks, held_out_marks])
-        duplicates = int(np.count_nonzero(marks))
+        passed = len(training_marks) + len(held_out_marks)
+        duplicates = int(np.count_nonzero(training_marks) + np.count_nonzero(held_out_marks))
         repeats += 0 if self.settings.deduplicate else int(np.count_nonzero(training_marks))
         if isinstance(documents, DocumentReader):
             self.refusals.include(documents.refusals)
@@ -152,7 +152,7 @@ class _Build:
             characters_read=read.characters,
             characters_cleaned=read.characters_cleaned,
             duplicates=duplicates,
-            duplicate_share=duplicates / len(marks) if len(marks) else None,
+            duplicate_share=duplicates / passed,
             duplicates_left=repeats,
             renamed_ids=unique_ids.num_renamed,
             refusals=self.refusals.counts(),
@@ -239,26 +239,30 @@ class _Build:
         return tally, writer.close(), np.unique(np.frombuffer(titles, dtype=np.uint64))
 
     def write_held_out(
-        self, marks: npt.NDArray[np.uint8], unique_ids: UniqueIds, titles: npt.NDArray[np.uint64]
+        self,
+        marks: npt.NDArray[np.uint8],
+        unique_ids: UniqueIds,
+        titles: npt.NDArray[np.uint64],
+        num_training: int,
     ) -> tuple[Tally, str, int]:
         """Write held_out.jsonl; returns its tally, its digest, and how many of its sentences repeat another."""
         distinct = self.writer("held_out.distinct")
-        num_candidates = 0
+        characters = 0
         with self.progress.task("sift held-out", self.held_out.num_documents, "documents") as task:
             for document in self.distinct(self.held_out, marks, unique_ids, task):
                 if document.title and _holds(titles, key_of(document.title)):
                     self.refuse("held_out_title_in_training", document)
                     continue
                 distinct.write_line(document.to_line())
-                num_candidates += 1
+                characters += sum(map(len, document.sentences))
         distinct.close()
 
         candidates, training = CorpusFile(distinct.path), CorpusFile(self.work / TRAIN_NAME)
-        overlaps = overlapping_documents(_texts(candidates), lambda: _texts(training))
         tally, writer, digests = Tally(), self.writer(HELD_OUT_NAME), array("Q")
-        with self.progress.task("compare held-out with training", num_candidates, "documents") as task:
+        total = num_training * math.ceil(characters / BLOCK_CHARACTERS)
+        with self.progress.task("compare with held-out", total, "documents") as task:
+            overlaps = overlapping_documents(_texts(candidates), lambda: _texts(training, task))
             for document, overlaps_training in zip(candidates, overlaps, strict=True):
-                task.advance()
                 if overlaps_training:
                     self.refuse("held_out_overlaps_training", document)
                     continue
@@ -293,5 +297,8 @@ def _holds(keys: npt.NDArray[np.uint64], key: int) -> bool:
     return place < len(keys) and int(keys[place]) == key
 
 
-def _texts(documents: Iterable[SentenceDocument]) -> Iterator[str]:
-    return ("".join(document.sentences) for document in documents)
+def _texts(documents: Iterable[SentenceDocument], task: Task | None = None) -> Iterator[str]:
+    for document in documents:
+        yield "".join(document.sentences)
+        if task:
+            task.advance()

@@ -20,7 +20,7 @@ class Document:
         title: may be empty.
         group: what must stay on one side of the held-out split: the title by default, the id where there is none.
         text: paragraphs parted by a line feed.
-        source: where it came from, e.g. "sample" or the file's path as given.
+        source: where it came from, e.g. "sample" or the name of the input file or folder.
         script: "hans", "hant" or "" (not known).
         revision: revision or digest of the source, "" if not known.
         licence: e.g. "CC BY-SA 4.0", "" if not known.

@@ -2,7 +2,7 @@
 
 Each yields documents in the file's order, one in memory at a time (the study's JSON excepted), and names file and line
 of whatever is wrong. `name` is the file's name within the input that the user gave, so that ids do not depend on where
-a folder lies; `source` is that input.
+a folder lies; `source` is that input's name.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ RUN_CHARACTERS = 20
 MIN_SHARED_RUNS = 3
 
 _END = "\0"  # parts documents; cleaned text never holds it
+BLOCK_CHARACTERS = 1 << 22
 _BATCH_CHARACTERS = 1 << 19
 
 
@@ -76,7 +77,7 @@ class RunIndex:
         self._hashes = hashes[is_new]
         self._runs, self._owners = runs[once].astype(np.int32), owners[once]
         self._shown = np.zeros(len(self._hashes), dtype=bool)
-        # A table of one bit of hash prefix decides most look-ups without a search.
+        # A table over the first bits of the hash settles most look-ups without a search.
         self._shift = np.uint64(64 - max(10, (8 * len(self._hashes)).bit_length()))
         self._table = np.zeros(1 << (64 - int(self._shift)), dtype=bool)
         self._table[self._hashes >> self._shift] = True
@@ -95,7 +96,7 @@ class RunIndex:
 
 
 def overlapping_documents(
-    held_out: Iterable[str], training: Callable[[], Iterable[str]], *, block_characters: int = 1 << 22
+    held_out: Iterable[str], training: Callable[[], Iterable[str]], *, block_characters: int = BLOCK_CHARACTERS
 ) -> Iterator[bool]:
     """Yield, for each held-out text, whether it shares three or more runs of 20 characters with the training texts.
 

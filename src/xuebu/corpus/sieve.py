@@ -87,6 +87,6 @@ def reason_against(sentence: str, settings: CorpusSettings) -> str | None:
         return "too_long"
     if is_unreadable(sentence):
         return "unreadable_character"
-    if count_han(sentence) < settings.min_han_share * length:
+    if count_han(sentence) / length < settings.min_han_share:
         return "low_han_share"
     return None

@@ -24,7 +24,7 @@ class InputFile:
     Attributes:
         path: where it lies.
         name: its name within the input, "/" between folders.
-        source: the input as the user gave it; for a single .txt file that is one document, the folder it lies in.
+        source: the name of the input; for a single .txt file that is one document, of the folder it lies in.
         kind: how it is read.
     """
 
@@ -88,7 +88,9 @@ def read_documents(
     and without suffix, as wiki_00, wikiextractor's output plain or as JSON; each also as .gz, .bz2 or .xz. Folders are
     read recursively, files sorted by name; hidden files and files of other kinds in them are counted and noted.
 
-    Ids and groups hold no path above the input, so moving a folder changes neither split nor masks.
+    Source, id and group hold names from the input down and no path above it: where a folder lies changes no byte of
+    the corpus. A document's source is the input's name; a single .txt file of one document takes its folder's, so that
+    texts/*.txt is one source and not as many as files.
 
     Args:
         inputs: files and folders, read in this order.
@@ -130,7 +132,7 @@ def _named_file(path: Path, settings: CorpusSettings) -> InputFile:
             "as .gz, .bz2 or .xz"
         )
     whole = kind == "text" and settings.txt_documents == "file"
-    return InputFile(path, path.name, str(path.parent if whole else path), kind)
+    return InputFile(path, path.name, _source_name(path.parent if whole else path), kind)
 
 
 def _files_in(folder: Path, unknown: Counter[str]) -> list[InputFile]:
@@ -148,12 +150,17 @@ def _files_in(folder: Path, unknown: Counter[str]) -> list[InputFile]:
         if kind is None:
             unknown[path.suffix.lower() or "no suffix"] += 1
         else:
-            files.append(InputFile(path, name, str(folder), kind))
+            files.append(InputFile(path, name, _source_name(folder), kind))
     if not files:
         raise InputError(
             f"{folder}: holds no file of a kind that is read (.txt, .jsonl, .json, wikiextractor's output)"
         )
     return files
+
+
+def _source_name(path: Path) -> str:
+    """Return the last name of a path, also of "." and "..", without what leads to it."""
+    return (path.name if path.name != ".." else "") or path.resolve().name or "/"
 
 
 def _kind_or_none(path: Path) -> formats.Kind | None:

@@ -14,6 +14,7 @@ from xuebu.corpus.build import build_corpus
 from xuebu.corpus.card import Card, load_card
 from xuebu.corpus.document import CorpusFile, Document, SentenceDocument
 from xuebu.corpus.settings import CorpusSettings
+from xuebu.corpus.sieve import reason_against
 from xuebu.corpus.sources import read_documents
 from xuebu.corpus.split import is_held_out
 from xuebu.errors import ConfigError, InputError
@@ -144,6 +145,16 @@ def test_order_gaps_and_every_sentence_reason(tmp_path: Path) -> None:
     aside = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {(each["reason"], each["text"]) for each in aside} == {("repeats_title", title), *refused.items()}
     assert {(each["level"], each["id"], each["source"]) for each in aside} == {("sentence", "a", "test")}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
+def test_limits_include_their_ends(share: float) -> None:
+    han = round(30 * share)
+    settings = CorpusSettings(min_sentence_characters=30, max_sentence_characters=30, min_han_share=share)
+    assert reason_against("山" * han + "a" * (30 - han), settings) is None
+    assert reason_against("山" * (han - 1) + "a" * (31 - han), settings) == "low_han_share"
+    assert reason_against("山" * 29, settings) == "too_short"
+    assert reason_against("山" * 31, settings) == "too_long"
 
 
 def test_document_reasons(tmp_path: Path) -> None:
@@ -283,7 +294,7 @@ def test_files_that_were_passed_over_are_on_the_card(tmp_path: Path) -> None:
     (folder / "empty.txt").touch()
     card = build_corpus(read_documents([folder]), tmp_path / "out", HALF)
     assert counts(card) == {"unknown_file": 1, "empty_file": 1}
-    assert card.whole.sources == {str(folder): 20}
+    assert card.whole.sources == {"texts": 20}
 
 
 def test_a_corpus_of_which_most_held_out_text_repeats_training_says_so(tmp_path: Path) -> None:

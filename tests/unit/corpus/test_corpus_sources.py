@@ -46,7 +46,7 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
     path.write_text("\ufeff第一段\r\n\r\n第二段\n", encoding="utf-8")
     (document,) = read(path, script="hans")
     assert document == Document(
-        id="文.txt", title="", group="文.txt", text="第一段\n\n第二段", source=str(tmp_path), script="hans"
+        id="文.txt", title="", group="文.txt", text="第一段\n\n第二段", source=tmp_path.name, script="hans"
     )
 
 
@@ -55,8 +55,8 @@ def test_blank_lines_part_documents_if_asked(tmp_path: Path) -> None:
     path.write_text("\n甲一\n甲二\n \t\n\n乙一", encoding="utf-8")
     documents = read(path, txt_documents="blank-line")
     assert [(d.id, d.group, d.text, d.source) for d in documents] == [
-        ("a.txt:2", "a.txt:2", "甲一\n甲二", str(path)),
-        ("a.txt:6", "a.txt:6", "乙一", str(path)),
+        ("a.txt:2", "a.txt:2", "甲一\n甲二", "a.txt"),
+        ("a.txt:6", "a.txt:6", "乙一", "a.txt"),
     ]
 
 
@@ -82,7 +82,7 @@ def test_json_lines_fields(tmp_path: Path) -> None:
         title="某 法",
         group="某 法",
         text="条\u2028文",
-        source=str(path),
+        source="a.jsonl",
         revision="2014-01-01",
         script="hans",
     )
@@ -105,7 +105,7 @@ def test_wikiextractor_output(tmp_path: Path, name: str) -> None:
     first, second = read(tmp_path)
     assert (first.id, first.title, first.group) == ("13", '山 "五岳" 与水', '山 "五岳" 与水')
     assert first.text == '山 "五岳" 与水\n\n泰山在东；A < B & C。'
-    assert (second.id, second.title, second.revision, second.source) == ("14", "河", "99", str(tmp_path))
+    assert (second.id, second.title, second.revision, second.source) == ("14", "河", "99", tmp_path.name)
 
 
 def test_wikiextractor_json_lines_without_suffix(tmp_path: Path) -> None:
@@ -148,19 +148,25 @@ def test_a_folder_is_read_sorted_and_what_is_passed_over_is_counted(tmp_path: Pa
     notes = Notes()
     reader = read_documents([tmp_path], progress=notes)
     assert [document.id for document in reader] == ["a.jsonl:1", "b/10.txt", "b/2.txt"]
-    assert {document.source for document in reader} == {str(tmp_path)}
+    assert {document.source for document in reader} == {tmp_path.name}
     counts = reader.refusals.counts()
     assert (counts["unknown_file"].count, counts["empty_file"].count) == (5, 1)
     assert notes.lines[0] == "5 files passed over, not of a kind that is read: .pdf 2, .txt 1, no suffix 2"
     assert "empty.txt: holds no document" in notes.lines[1]
 
 
-def test_moving_a_folder_changes_no_id_and_no_group(tmp_path: Path) -> None:
+def test_where_a_folder_lies_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("here", "there/deeper"):
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "a.txt").write_text("山高。", encoding="utf-8")
-    here, there = read(tmp_path / "here"), read(tmp_path / "there" / "deeper")
-    assert [(d.id, d.group) for d in here] == [(d.id, d.group) for d in there]
+        (tmp_path / place / "texts" / "b").mkdir(parents=True)
+        (tmp_path / place / "texts" / "b" / "a.txt").write_text("山高。", encoding="utf-8")
+    here = read(tmp_path / "here" / "texts")
+    assert here == read(tmp_path / "there" / "deeper" / "texts")
+    assert (here[0].source, here[0].id) == ("texts", "b/a.txt")
+    monkeypatch.chdir(tmp_path / "here" / "texts")
+    assert here == read(Path()) == read(Path("b/.."))
+    monkeypatch.chdir("b")
+    assert here == read(Path(".."))
+    assert read(Path("a.txt"))[0].source == read(Path("../b/a.txt"))[0].source == "b"
 
 
 GOOD = b'{"text": "t"}\n'
