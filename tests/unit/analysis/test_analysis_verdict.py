@@ -135,7 +135,8 @@ def test_baselines_without_scores_still_judge() -> None:
 
 def trend(values: np.ndarray, metric: str = "mlm_accuracy", *, spent: bool = False) -> str:
     series = Series(STEP, values, None, metric)
-    found = judge_trend(series, rates_of(series, fit_curve(series, "linear"), None), spent)
+    line, curve = fit_curve(series, "linear"), fit_curve(series, "saturating")
+    found = judge_trend(series, rates_of(series, line, curve, "saturating"), spent)
     assert found is not None
     assert ("learning rate" in found.text) == (spent and found.flag in ("plateaued", "trend_undecided"))
     return found.flag
