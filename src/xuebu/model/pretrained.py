@@ -227,10 +227,10 @@ def _check_unknown(unknown: set[str], is_own: bool, path: Path) -> None:
     """Refuse weights that the settings have no place for; warn of those of a head that we have not."""
     foreign = sorted(name for name in unknown if is_own or name.startswith("bert."))
     if foreign:
-        raise InputError(f"{path}: the settings have no place for `{foreign[0]}` ({len(foreign)} such weights)")
+        raise InputError(f"{path}: the settings have no place for {foreign[0]!r} ({len(foreign)} such weights)")
     if unknown:
         names = sorted(unknown)
-        listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        listed = ", ".join(map(repr, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         warnings.warn(f"{path}: left out {listed}: no part of a pretraining model", stacklevel=3)
 
 

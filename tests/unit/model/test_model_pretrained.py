@@ -111,8 +111,10 @@ def test_missing_heads_are_drawn_and_said_so(folder):
 
 
 def test_weights_of_other_heads_are_left_out_with_a_warning(folder):
-    change_weights(as_plain(folder), lambda tensors: tensors | {"classifier.weight": torch.zeros(3, 16)})
-    with pytest.warns(UserWarning, match="left out classifier.weight"):
+    change_weights(
+        as_plain(folder), lambda tensors: tensors | {"classifier.weight": torch.zeros(3), "bad\x1b": torch.zeros(1)}
+    )
+    with pytest.warns(UserWarning, match=r"left out 'bad\\x1b', 'classifier.weight'"):
         assert load_pretrained(folder).initialized == ()
 
 
@@ -146,7 +148,7 @@ def test_half_precision_weights_are_widened(folder):
         ({"num_hidden_layers": "gone"}, "`num_hidden_layers` is missing"),
         ({"vocab_size": "20"}, "`vocab_size` must be a whole number"),
         ({"num_attention_heads": 3}, "not a multiple"),
-        ({"num_hidden_layers": 1}, "the settings have no place for `bert.encoder.layer.1."),
+        ({"num_hidden_layers": 1}, "the settings have no place for 'bert.encoder.layer.1."),
         ({"num_hidden_layers": 3}, "`bert.encoder.layer.2.attention.self.query.weight` is missing"),
         ({"intermediate_size": 20}, ".intermediate.dense.weight` has shape [24, 16], the settings ask for [20, 16]"),
         ({"vocab_size": 9}, f"has shape [{SIZE}, 16], the settings ask for [9, 16]"),
@@ -197,7 +199,7 @@ def test_our_own_folder_must_be_whole(settings, tmp_path):
     norm = next(name for name in tensors if "norm" in name.lower())
     for change, words in (
         ({name: t for name, t in tensors.items() if name != norm}, f"`{norm}` is missing"),
-        (tensors | {"classifier.weight": torch.zeros(2)}, "no place for `classifier.weight`"),
+        (tensors | {"classifier.weight": torch.zeros(2)}, "no place for 'classifier.weight'"),
         (tensors | {norm: torch.zeros(3)}, f"`{norm}` has shape [3]"),
     ):
         save_file(change, tmp_path / "changed.safetensors")

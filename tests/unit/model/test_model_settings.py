@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -104,3 +106,8 @@ def test_flops_are_those_that_torch_counts(monkeypatch):
 def test_flops_of_the_base_preset_packed_to_512():
     # DESIGN section 7: 0.58 G a token with a sparse head (15 % of 30,522 entries).
     assert flops_per_token(PRESETS["base"], 30_522, 512, 0.15) == pytest.approx(0.58e9, rel=0.03)
+
+
+def test_settings_presets_and_costs_need_no_torch():
+    code = "import sys, xuebu.model.flops, xuebu.model.presets, xuebu.model.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
