@@ -95,9 +95,7 @@ def drawable(text: str, font: str | None) -> str:
     return "".join(
         character
         if character in known and not unicodedata.category(character).startswith("C")
-        else character.encode("ascii", "backslashreplace").decode("ascii")
-        if ord(character) > 0x7E
-        else repr(character)[1:-1]
+        else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
 

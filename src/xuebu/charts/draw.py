@@ -17,6 +17,7 @@ from xuebu.fonts import LATIN_FONT, drawable
 Format = Literal["png", "svg"]
 
 PNG_DPI = 200
+LEGEND_SHARE = 0.86  # of a panel's width: what is left beside the labels of the y axis
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5b6470", "#e3e6ea", "#ffffff"
 _GROUPS = (  # of matplotlib's settings: those that change a picture, not those of windows and other formats
     *("agg", "axes", "figure", "font", "grid", "image", "legend", "lines", "markers", "patch", "path", "savefig"),
@@ -107,14 +108,7 @@ def render(figure: Figure, kind: Format, *, font: str | None = None, language: L
         for number, (axes, panel) in enumerate(zip(grid.flat, figure.panels, strict=False)):
             last_row = number >= len(figure.panels) - figure.num_columns
             _draw_panel(axes, panel, write, x_labelled=last_row or not figure.shared_x)
-        canvas.draw_without_rendering()  # a legend has a size only now
-        too_wide = [axes for axes in grid.flat if _legend_sticks_out(axes)]
-        for axes in too_wide:
-            _put_legend(axes, num_columns=1)
-        if too_wide:
-            canvas.draw_without_rendering()
-        for axes, panel in zip(grid.flat, figure.panels, strict=False):
-            _put_heading(axes, panel, write)
+            _put_heading(axes, panel, write, room=LEGEND_SHARE * figure.column_inches * canvas.dpi)
         stream = io.BytesIO()
         if kind == "png":
             canvas.savefig(stream, format="png", dpi=PNG_DPI, metadata={"Software": None})
@@ -188,33 +182,30 @@ def _draw_panel(axes: Any, panel: Panel, write: _Writer, *, x_labelled: bool) ->
     axes.set_ylabel(write(panel.y_label))
     if panel.y_range is not None:
         axes.set_ylim(*panel.y_range)
-    _put_legend(axes, num_columns=2)
 
 
-def _put_legend(axes: Any, *, num_columns: int) -> None:
-    """Put the legend above the axes, where it covers no data."""
+def _put_legend(axes: Any, *, num_columns: int) -> Any:
+    """Put the legend above the axes, where it covers no data; return it, or None where there is nothing to name."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(
-            handles,
-            labels,
-            loc="lower left",
-            bbox_to_anchor=(0.0, 1.0),
-            borderaxespad=0.3,
-            borderpad=0.1,
-            ncols=min(num_columns, len(handles)),
-            frameon=False,
-            fontsize=8.2,
-            handlelength=2.4,
-            columnspacing=1.4,
-            labelspacing=0.35,
-            markerscale=1.6,
-        )
-
-
-def _legend_sticks_out(axes: Any) -> bool:
-    legend = axes.get_legend()
-    return legend is not None and legend.get_window_extent().width > axes.get_window_extent().width
+    if not handles:
+        return None
+    legend = axes.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.3,
+        borderpad=0.1,
+        ncols=min(num_columns, len(handles)),
+        frameon=False,
+        fontsize=8.2,
+        handlelength=2.4,
+        columnspacing=1.4,
+        labelspacing=0.35,
+        markerscale=1.6,
+    )
+    legend.set_in_layout(False)  # the title above it, which is in the layout, makes room for it
+    return legend
 
 
 def _draw_mark(axes: Any, mark: Points | Line | Band | Level, write: _Writer) -> None:
@@ -263,15 +254,17 @@ def _draw_mark(axes: Any, mark: Points | Line | Band | Level, write: _Writer) ->
             )
 
 
-def _put_heading(axes: Any, panel: Panel, write: _Writer) -> None:
-    """Put title and note above the axes and their legend, one over the other: they cover no data."""
+def _put_heading(axes: Any, panel: Panel, write: _Writer, *, room: float) -> None:
+    """Put legend, note and title above the axes, one over the other; `room` is their width in dots."""
     top = 6.0  # points above the axes
-    if (legend := axes.get_legend()) is not None:
+    legend = _put_legend(axes, num_columns=2)
+    if legend is not None and legend.get_window_extent().width > room:
+        legend = _put_legend(axes, num_columns=1)
+    if legend is not None:
         top += legend.get_window_extent().height * 72 / axes.figure.dpi
     if panel.note is not None:
-        axes.annotate(
-            write(panel.note), (0, 1), (0, top), xycoords="axes fraction", textcoords="offset points", fontsize=8.8
-        )
+        place = {"xy": (0, 1), "xytext": (0, top), "xycoords": "axes fraction", "textcoords": "offset points"}
+        axes.annotate(write(panel.note), **place, fontsize=8.8, in_layout=False)
         top += 14.0
     axes.set_title(write(panel.title), loc="left", fontsize=10.5, fontweight="bold", pad=top)
 

@@ -17,6 +17,8 @@ NUM_CURVE_POINTS = 200
 BAND_LEVEL = 0.95
 STEP = Label("step", "步数")
 ACCURACY = Label("accuracy", "准确率")
+POINTS = Label("points", "百分点")
+NATS = Label("nats per prediction", "奈特/次预测")
 HELD_OUT = Label("held out", "留出集")
 IN_TRAINING = Label("training batches", "训练批次")
 
@@ -31,6 +33,13 @@ _FITS: tuple[tuple[Role, Label], ...] = (
     ("linear", Label("straight line", "直线")),
     ("saturating", Label("saturating curve", "饱和曲线")),
 )
+_Levels = tuple[tuple[tuple[str, str], Role, Label], ...]
+_MLM_LEVELS: _Levels = (
+    (("mlm", "ngram"), "counting", Label("n-gram counts", "n 元计数")),
+    (("mlm", "most_frequent"), "frequency", Label("most frequent", "最高频字")),
+)
+_NSP_LEVELS: _Levels = ((("nsp", "overlap_rule"), "counting", Label("overlap rule", "重叠规则")),)
+_CHANCE = Level(y=0.5, role="chance", label=Label("chance", "随机"))
 
 
 def training_curves(history: History, *, baselines: Mapping[str, Any] | None = None) -> Figure:
@@ -76,49 +85,42 @@ def step_correlation(history: History, analysis: Mapping[str, Any]) -> Figure:
     """
     metric, kind = str(analysis["metric"]), str(analysis["kind"])
     series = history.column(kind, metric)
-    step = series.step.astype(np.float64)
-    held_out = kind == "eval"
-    marks: list[Mark] = [_points(series, *(("held_out", HELD_OUT) if held_out else ("train", IN_TRAINING)))]
-    if held_out and series.count is not None:
-        marks.append(_band(series))
+    title = _METRICS.get(metric, Label(metric.replace("_", " "), metric))
+    is_share = "accuracy" in metric
+    axis = ACCURACY if is_share else NATS if metric.endswith("_nats") else title
     fits = {name: fit for name, fit in (analysis.get("fits") or {}).items() if fit and fit.get("parameters")}
     drawn = [(name, label) for name, label in _FITS if name in fits]
-    left_over = {name: series.value - _fitted(fits[name], step) for name, _ in drawn}
-    limit = 1.08 * max((float(np.abs(rest).max()) for rest in left_over.values()), default=0.0)
-    for name, label in drawn:
-        marks.append(_curve(fits[name], step[0], step[-1], name, label))
-    marks.extend(_forecast_marks(analysis, fits, step[-1]))
-    title = _METRICS.get(metric, Label(metric.replace("_", " ")))
+    first, last = float(series.step[0]), float(series.step[-1])
     main = Panel(
-        title=Label(f"{title.en} over steps", f"{title.zh}与步数"),
+        title=Label("Readings and fits", "读数与拟合") if drawn else Label("Readings", "读数"),
         x_label=STEP,
-        y_label=ACCURACY,
-        y_unit="fraction",
-        marks=tuple(marks),
+        y_label=axis,
+        y_unit="fraction" if is_share else "number",
+        marks=(
+            *_reading_marks(series),
+            *(_curve(fits[name], first, last, name, label) for name, label in drawn),
+            *_forecast_marks(analysis, fits, last),
+        ),
         note=_correlation_note(analysis),
         height=1.2,
     )
-    residuals = [_residual_panel(name, label, fits[name], step, left_over[name], limit=limit) for name, label in drawn]
+    left_over = [series.value - _fitted(fits[name], series.step.astype(np.float64)) for name, _ in drawn]
+    limit = 1.08 * max((float(np.abs(rest).max()) for rest in left_over), default=0.0)
+    axis = POINTS if is_share else axis
+    residuals = [
+        _residual_panel(label, Points(x=_plain(series.step), y=_plain(rest), role=name), fits[name], limit, axis)
+        for (name, label), rest in zip(drawn, left_over, strict=True)
+    ]
     return Figure(
         name="step_correlation",
-        title=Label("How accuracy grows with steps", "准确率如何随步数增长"),
+        title=Label(f"{title.en} against the step", f"{title.zh}随步数的变化"),
         description=_correlation_description(analysis, title),
         panels=(main, *residuals),
         shared_x=True,
     )
 
 
-_MLM_LEVELS: tuple[tuple[tuple[str, str], Role, Label], ...] = (
-    (("mlm", "ngram"), "counting", Label("n-gram counts", "n 元计数")),
-    (("mlm", "most_frequent"), "frequency", Label("most frequent", "最高频字")),
-)
-_NSP_LEVELS: tuple[tuple[tuple[str, str], Role, Label], ...] = (
-    (("nsp", "overlap_rule"), "counting", Label("overlap rule", "重叠规则")),
-)
-_CHANCE = Level(y=0.5, role="chance", label=Label("chance", "随机"))
-
-
-def _levels(tables: Mapping[str, Any], wanted: tuple[tuple[tuple[str, str], Role, Label], ...]) -> tuple[Level, ...]:
+def _levels(tables: Mapping[str, Any], wanted: _Levels) -> tuple[Level, ...]:
     levels = []
     for (task, name), role, label in wanted:
         accuracy = ((tables.get(task) or {}).get(name) or {}).get("accuracy")
@@ -134,9 +136,7 @@ def _accuracy_panel(history: History, metric: str, levels: tuple[Level, ...]) ->
     note = None
     if history.has("eval", metric):
         held_out = history.column("eval", metric)
-        marks.append(_line(held_out, "held_out", HELD_OUT))
-        if held_out.count is not None:
-            marks.append(_band(held_out))
+        marks += [_line(held_out, "held_out", HELD_OUT), *_bands(held_out)]
         note = _last_reading(held_out)
     elif history.has("train", metric):
         note = Label(
@@ -170,7 +170,7 @@ def _loss_panel(history: History) -> Panel:
     return Panel(
         title=_METRICS[metric],
         x_label=STEP,
-        y_label=Label("nats per prediction", "奈特/次预测"),
+        y_label=NATS,
         y_unit="number",
         marks=tuple(marks),
         nothing=Label("loss was not recorded", "未记录损失"),
@@ -191,25 +191,24 @@ def _learning_rate_panel(history: History) -> Panel:
     )
 
 
-def _residual_panel(
-    name: Role, label: Label, fit: Mapping[str, Any], step: Floats, residual: Floats, *, limit: float
-) -> Panel:
+def _reading_marks(series: Series) -> list[Mark]:
+    if series.kind != "eval":
+        return [_points(series, "train", IN_TRAINING)]
+    return [_points(series, "held_out", HELD_OUT), *_bands(series)]
+
+
+def _residual_panel(label: Label, points: Points, fit: Mapping[str, Any], limit: float, axis: Label) -> Panel:
     left = fit.get("residuals") or {}
     note = None
     if (lag1 := left.get("lag1_autocorrelation")) is not None and (watson := left.get("durbin_watson")) is not None:
-        figures = _signed(lag1), f"{watson:.2f}"
-        note = _figures(
-            Label("lag-1 autocorrelation {0}, Durbin-Watson {1}", "一阶自相关 {0}，杜宾-沃森 {1}"), figures, "自相关"
-        )
+        told = Label("lag-1 autocorrelation {0}, Durbin-Watson {1}", "一阶自相关 {0}，杜宾-沃森 {1}")
+        note = _figures(told, (_signed(lag1), f"{watson:.2f}"), "自相关")
     return Panel(
         title=Label(f"Residuals of the {label.en}", f"{label.zh}的残差"),
         x_label=STEP,
-        y_label=Label("points", "百分点"),
-        y_unit="points",
-        marks=(
-            Level(y=0.0, role="chance"),
-            Points(x=_plain(step), y=_plain(residual), role=name),
-        ),
+        y_label=axis,
+        y_unit="points" if axis == POINTS else "number",
+        marks=(Level(y=0.0, role="chance"), points),
         note=note,
         height=0.5,
         y_range=(-limit, limit) if limit else None,
@@ -309,8 +308,10 @@ def _points(series: Series, role: Role, label: Label) -> Points:
     return Points(x=_plain(series.step), y=_plain(series.value), role=role, label=label)
 
 
-def _band(series: Series) -> Band:
-    assert series.count is not None
+def _bands(series: Series) -> tuple[Band, ...]:
+    """Return Wilson's interval around each accuracy whose number of predictions is known."""
+    if series.count is None or "accuracy" not in series.metric:
+        return ()
     quantile = normal_quantile(BAND_LEVEL)
     pairs = [
         wilson_bounds(*reading, quantile) for reading in zip(_plain(series.value), _plain(series.count), strict=True)
@@ -318,7 +319,7 @@ def _band(series: Series) -> Band:
     low, high = zip(*pairs, strict=True)
     level = f"{100 * BAND_LEVEL:g} %"
     label = Label(f"{level} interval", f"{level} 区间", f"区间 {level} interval")
-    return Band(x=_plain(series.step), low=low, high=high, role="held_out", label=label)
+    return (Band(x=_plain(series.step), low=low, high=high, role="held_out", label=label),)
 
 
 def _last_reading(series: Series) -> Label:

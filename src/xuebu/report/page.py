@@ -29,17 +29,19 @@ from xuebu.report.verdict import verdict_of
 from xuebu.report.words import Language, Words
 
 REPORT_NAME = "report.html"
+AUTO = "auto"
 _ENVIRONMENT_TABLES = ("run", "machine", "versions", "environment", "digests")
 
 
-def write_report(run_folder: Path, *, language: Language = "en", font: str | None = None) -> Path:
+def write_report(run_folder: Path, *, language: Language = "en", font: str | None = AUTO) -> Path:
     """Draw the charts of a run and write its report.
 
     Args:
         run_folder: holds history.jsonl, and any of run.toml, analysis.json, baselines.json, fills.json,
             sessions.jsonl and corpus/card.json; what is not there is named in the report.
         language: of the page.
-        font: family with Chinese characters for the charts; None takes the first one installed, if any.
+        font: family with Chinese characters for the charts; "auto" takes the first one installed, if any; None
+            draws English labels only.
 
     Returns:
         report.html in the run folder; the charts lie beside it in charts/.
@@ -47,7 +49,7 @@ def write_report(run_folder: Path, *, language: Language = "en", font: str | Non
     Raises:
         InputError: there is no history, or one of the files is damaged.
     """
-    chosen = font or cjk_font()
+    chosen = cjk_font() if font == AUTO else font
     facts = read_facts(run_folder)
     figures = run_figures(facts)
     for figure in figures:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xuebu.report.facts import ReportFacts
-from xuebu.report.view import model_entry
+from xuebu.report.view import interval_text, model_entry
 from xuebu.report.words import MINUS, Words
 
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
@@ -102,14 +102,13 @@ def _counting_statement(facts: ReportFacts, words: Words) -> Statement | None:
     if flag is None or facts.baselines is None:
         return None
     mlm = facts.baselines["mlm"]
-    difference = mlm["difference_from_ngram"]
-    value, low, high = difference["value"], difference.get("low"), difference.get("high")
+    difference = dict(mlm["difference_from_ngram"])
     if flag == "below_counting":  # "20.4 points below", not "-20.4 points below"
-        value, low, high = -value, -high, -low
-    sign = flag == "counting_undecided"
-    shown = words("points", value=words.number(100 * value, 1, sign=sign))
-    span = words.span(low, high, factor=100.0)
-    interval = words("interval_of", level=words.percent(difference.get("level") or 0.95, 0), interval=span)
+        ends = difference.get("high"), difference.get("low")
+        difference["low"], difference["high"] = (None if end is None else -end for end in ends)
+        difference["value"] = -difference["value"]
+    value = words.number(100 * difference["value"], 1, sign=flag == "counting_undecided")
+    shown, interval = words("points", value=value), interval_text(words, difference, factor=100.0)
     other = words.percent((mlm.get("ngram") or {}).get("accuracy"))
     severity = {"below_counting": "bad", "above_counting": "good", "counting_undecided": "warn"}[flag]
     return Statement(severity, words(flag, other=other, difference=shown, interval=interval), words.language)

@@ -48,9 +48,10 @@ def _part(value: Any, *names: str) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _interval(
+def interval_text(
     words: Words, interval: Mapping[str, Any], *, factor: float = 1.0, unit: str = "", digits: int = 1
 ) -> str:
+    """Return "95 % interval 16.4 to 18.9 %", or that there is none and why."""
     if interval.get("low") is None or interval.get("high") is None:
         note = interval.get("note")
         return words("no_interval_because", note=note) if note else words("no_interval")
@@ -78,22 +79,19 @@ def _last_reading(facts: ReportFacts, kind: str, metric: str) -> dict[str, Any]:
 def model_entry(facts: ReportFacts, task: str) -> tuple[dict[str, Any], str]:
     """Return the model's accuracy on a task ("mlm", "nsp") with its interval, and the kind of records it is from.
 
-    The final score on all held-out predictions where there is one, else what the analysis says of the end of the run,
-    else the last reading of the history.
+    The final score on all held-out predictions where there is one; else the last evaluation; for a log without any, the
+    mean over the end of the run that the analysis took, since single training batches are noisy.
     """
     if final := _part(facts.baselines, task, "model"):
         return final, "eval"
-    kind = str((facts.analysis or {}).get("kind", "eval"))
+    if held_out := _last_reading(facts, "eval", f"{task}_accuracy"):
+        return held_out, "eval"
     nsp = _part(facts.analysis, "nsp")
     end = _part(nsp, "interval") if task == "nsp" else _part(facts.analysis, "headline")
     about = nsp.get("metric") if task == "nsp" else (facts.analysis or {}).get("metric")
     if about == f"{task}_accuracy" and end.get("value") is not None:
-        count = nsp.get("num_predictions") if task == "nsp" else (facts.analysis or {}).get("median_count")
-        return {**end, "note": "", "accuracy": end["value"], "predictions": count}, kind
-    for one in ("eval", "train"):
-        if entry := _last_reading(facts, one, f"{task}_accuracy"):
-            return entry, one
-    return {}, "eval"
+        return {**end, "note": "", "accuracy": end["value"]}, "train"
+    return _last_reading(facts, "train", f"{task}_accuracy"), "train"
 
 
 def headlines(facts: ReportFacts, words: Words) -> tuple[Headline, ...]:
@@ -105,13 +103,13 @@ def headlines(facts: ReportFacts, words: Words) -> tuple[Headline, ...]:
             name = words(f"{task}_accuracy" if kind == "eval" else f"{task}_accuracy_train")
             value, interval = (
                 words.percent(entry["accuracy"]),
-                _interval(words, entry, factor=100.0, unit=words.percent_sign),
+                interval_text(words, entry, factor=100.0, unit=words.percent_sign),
             )
             found.append(Headline(name, value, interval, _basis(facts, words, entry, task)))
         other, key = ("ngram", "difference_ngram") if task == "mlm" else ("overlap_rule", "difference_overlap")
         difference = _part(facts.baselines, task, f"difference_from_{other}")
         if difference.get("value") is not None:
-            value, interval = words.points(difference["value"]), _interval(words, difference, factor=100.0)
+            value, interval = words.points(difference["value"]), interval_text(words, difference, factor=100.0)
             unit, tone = words("unit_points"), _tone(difference)
             found.append(Headline(words(key), value, interval, words("same_predictions"), unit, tone))
     found.extend(_analysis_headlines(facts, words))
@@ -148,21 +146,29 @@ def _analysis_headlines(facts: ReportFacts, words: Words) -> list[Headline]:
         if chosen.get("effective_size") is not None:
             basis += words("comma") + words("as_independent", count=words.count(chosen["effective_size"]))
         value = words.number(pearson["coefficient"], 3)
-        told = _interval(words, chosen, digits=2) if chosen else words("no_trusted_interval")
+        told = interval_text(words, chosen, digits=2) if chosen else words("no_trusted_interval")
         found.append(Headline(words("pearson"), value, told, basis))
     rates = _part(facts.analysis, "rates")
     for name in ("end_of_curve", "last_third", "line"):
         if (rate := _part(rates, name)).get("value") is not None:
-            value, unit = words.number(rate["value"], 1, sign=True), words("unit_points")
-            found.append(Headline(words("rates"), value, _interval(words, rate), words(f"rate_{name}"), unit))
+            value, unit = words.number(rate["value"], 1, sign=True), words("unit_points") if _is_accuracy(facts) else ""
+            found.append(
+                Headline(_rate_name(facts, words), value, interval_text(words, rate), words(f"rate_{name}"), unit)
+            )
             break
     forecast = _part(facts.analysis, "forecast")
     interval, line = _part(forecast, "interval"), forecast.get("line_value")
     if interval.get("value") is not None and _is_accuracy(facts):
         name, value = words("forecast", step=words.count(forecast.get("target_step"))), words.percent(interval["value"])
         straight = "" if line is None else words("named", name=words("linear"), value=words.percent(line))
-        found.append(Headline(name, value, _interval(words, interval, factor=100.0, unit=words.percent_sign), straight))
+        found.append(
+            Headline(name, value, interval_text(words, interval, factor=100.0, unit=words.percent_sign), straight)
+        )
     return found
+
+
+def _rate_name(facts: ReportFacts, words: Words) -> str:
+    return words("rates" if _is_accuracy(facts) else "rates_plain")
 
 
 def _is_accuracy(facts: ReportFacts) -> bool:
@@ -304,7 +310,7 @@ def _comparison(facts: ReportFacts, words: Words) -> str:
         wins=found.get("num_second_better"),
         origins=found.get("num_origins"),
         ratio=words.number(ratio["value"], 1),
-        interval=_interval(words, ratio),
+        interval=interval_text(words, ratio),
     )
 
 
@@ -317,7 +323,9 @@ def _rate_table(facts: ReportFacts, words: Words) -> Grid | None:
             rows.append((words(f"rate_{name}"), value, span, str(rate.get("method") or "–")))
     level = words("interval", level=_level(words, facts.analysis))
     heads = (words("slope"), words("value"), level, words("method"))
-    return Grid(words("rates"), heads, tuple(rows), _forecast_note(facts, words), wordy=True) if rows else None
+    return (
+        Grid(_rate_name(facts, words), heads, tuple(rows), _forecast_note(facts, words), wordy=True) if rows else None
+    )
 
 
 def _forecast_note(facts: ReportFacts, words: Words) -> str:

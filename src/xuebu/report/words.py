@@ -85,7 +85,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "difference_frequent": ("Model minus most frequent", "模型减最高频字"),
     "difference_overlap": ("Model minus overlap rule", "模型减重叠规则"),
     "same_predictions": ("on the same predictions", "在相同的预测上"),
-    "pearson": ("Pearson r of step and accuracy", "步数与准确率的皮尔逊 r"),
+    "pearson": ("Pearson r with the step", "与步数的皮尔逊 r"),
     "forecast": ("Forecast at step {step}", "第 {step} 步的预测"),
     "forecast_refused": ("No forecast: {reason}", "不作预测：{reason}"),
     "bits": ("Bits per character, held out", "每字符比特数（留出集）"),
@@ -123,7 +123,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "The naive interval takes all readings for independent, which they are not.",
         "朴素区间假定各次读数相互独立，事实并非如此。",
     ),
-    "correlations": ("Correlation of step and accuracy", "步数与准确率的相关"),
+    "correlations": ("Correlation with the step", "与步数的相关"),
     "pearson_name": ("Pearson's r", "皮尔逊 r"),
     "spearman_name": ("Spearman's rho", "斯皮尔曼 ρ"),
     "kendall_name": ("Kendall's tau", "肯德尔 τ"),
@@ -144,13 +144,14 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "asymptote": ("goes to", "趋于"),
     "lag1": ("lag-1 autocorrelation", "一阶自相关"),
     "durbin_watson": ("Durbin-Watson", "杜宾-沃森"),
-    "rmse": ("scatter around it, points", "残差标准差（百分点）"),
+    "rmse": ("scatter around it", "残差标准差"),
     "comparison": (
         "Predicting readings not used for the fit, the saturating curve was better at {wins} of {origins} cuts; "
         "the error of the straight line is {ratio} times as large ({interval}).",
         "预测未用于拟合的读数时，饱和曲线在 {origins} 处截断中的 {wins} 处更准；"
         "直线的误差是其 {ratio} 倍（{interval}）。",
     ),
+    "rates_plain": ("Change per 10,000 steps", "每 1 万步的变化"),
     "rates": ("Points per 10,000 steps", "每 1 万步的百分点"),
     "rate_line": ("of the straight line, whole run", "直线，全程"),
     "rate_last_third": ("in the last third", "最后三分之一"),

@@ -1,0 +1,144 @@
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xuebu.errors import InputError
+from xuebu.report.page import read_facts, write_report
+
+WITHOUT_TRAINING_WING = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "tokenizers", "safetensors", "transformers", "rjieba"):
+            raise ModuleNotFoundError(f"{name} is not here", name=name)
+sys.meta_path.insert(0, Refuse())
+import pkgutil, importlib, pathlib
+import xuebu
+for wing in ("history", "analysis", "charts", "report"):
+    package = importlib.import_module(f"xuebu.{wing}")
+    for module in pkgutil.walk_packages(package.__path__, f"xuebu.{wing}."):
+        importlib.import_module(module.name)
+from xuebu.analysis.analyze import analyze_history
+from xuebu.files import write_json
+from xuebu.history.records import read_history
+from xuebu.report.page import write_report
+folder = pathlib.Path(sys.argv[1])
+write_json(folder / "analysis.json", analyze_history(read_history(folder / "history.jsonl")).to_json())
+print(write_report(folder, font=None))
+try:
+    import torch
+except ModuleNotFoundError:
+    print("torch was not there")
+"""
+
+
+def test_report_and_charts_are_written_the_same_twice(run_folder):
+    path = write_report(run_folder, font=None)
+    assert path == run_folder / "report.html"
+    names = ["step_correlation.png", "step_correlation.svg", "training_curves.png", "training_curves.svg"]
+    assert sorted(one.name for one in (run_folder / "charts").iterdir()) == names
+    first = path.read_bytes()
+    write_report(run_folder, font=None)
+    assert path.read_bytes() == first
+    text = first.decode("utf-8")
+    assert text.count('<svg class="picture"') == 5
+    assert "no font with Chinese characters" in text
+    assert not re.search(r"https?://", text)
+    assert str(run_folder) not in text
+
+
+def test_a_chinese_report_has_chinese_charts_where_a_font_is(run_folder, chinese_font):
+    text = write_report(run_folder, language="zh", font=chinese_font).read_text(encoding="utf-8")
+    pictures = "".join(re.findall(r"<svg class=.*?</svg>", text, re.DOTALL))
+    assert ">掩码预测准确率<" in pictures and ">MLM accuracy<" not in pictures
+
+
+def test_the_study_wing_makes_a_report_where_the_training_wing_cannot_be_imported(run_folder):
+    (run_folder / "analysis.json").unlink()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT_TRAINING_WING, str(run_folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torch was not there" in done.stdout
+    assert "Verdict" in (run_folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_absent_is_named(run_folder):
+    for name in ("run.toml", "fills.json", "corpus/card.json", "sessions.jsonl"):
+        (run_folder / name).unlink()
+    facts = read_facts(run_folder)
+    assert facts.absent == ("run.toml", "fills.json", "corpus/card.json")
+    assert (facts.run, facts.fills, facts.corpus_card, facts.num_sessions) == ({}, (), None, None)
+
+
+def test_baselines_inside_the_analysis_are_used_where_the_file_is_not(run_folder, baselines):
+    (run_folder / "baselines.json").unlink()
+    assert read_facts(run_folder).baselines == baselines
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.toml", "steps = = 3", r"run\.toml: not TOML"),
+        ("run.toml", b"\xff\xfe", r"run\.toml: not TOML"),
+        ("analysis.json", "{\n  broken", r"analysis\.json:2: not JSON"),
+        ("baselines.json", "[1, 2]", r"baselines\.json: the top level must be an object, not list"),
+        ("fills.json", '[{"text": "a", "masks": []}, {"text": 3, "masks": []}]', r"fills\.json: example 2 lacks"),
+        ("fills.json", "[7]", r"fills\.json: example 1 lacks"),
+        ("history.jsonl", '{"kind": "eval", "step": 1}\nnot json\n{"kind": "eval", "step": 2}\n', r"history\.jsonl:2:"),
+    ],
+)
+def test_a_damaged_file_is_named(run_folder, name, content, message):
+    (run_folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message):
+        write_report(run_folder, font=None)
+    assert not (run_folder / "report.html").exists()
+
+
+def test_a_folder_without_history_is_no_run(tmp_path):
+    with pytest.raises(InputError, match=r"not a run folder \(it has no history\.jsonl\)"):
+        write_report(tmp_path)
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def browse(page: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    quiet = ("--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", *quiet, f"--user-data-dir={folder / 'profile'}"]
+    logging = ["--enable-logging=stderr", "--log-level=0"]
+    environment = os.environ | {"HOME": str(folder)}
+    return subprocess.run(
+        [*command, *logging, *options, page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True, env=environment,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium, which is not installed here")
+def test_a_real_browser_shows_the_page_without_a_complaint(run_folder, tmp_path):
+    from PIL import Image
+
+    page = write_report(run_folder, font=None)
+    picture = tmp_path / "page.png"
+    done = browse(page, tmp_path, f"--screenshot={picture}", "--window-size=1200,1600")
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert len(Image.open(picture).convert("RGB").getcolors(1 << 24)) > 50
+    # On a phone nothing sticks out at the side: measured by a script that only this copy of the page may run.
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    measure = "<script>document.title = document.documentElement.scrollWidth - innerWidth</script></body>"
+    copy = tmp_path / "measured.html"
+    copy.write_text(text.replace("</body>", measure), encoding="utf-8")
+    for width in (390, 1200):
+        title = re.search(
+            r"<title>(.*?)</title>", browse(copy, tmp_path, "--dump-dom", f"--window-size={width},800").stdout
+        )
+        assert int(title.group(1)) <= 0
