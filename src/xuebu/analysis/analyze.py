@@ -172,7 +172,7 @@ def analyze_history(
         findings.append(judges.judge_line(comparison, line, curve, forecast))
     findings.append(judges.judge_counting(baselines))
     nsp_kind = next((one for one in (series.kind, "train") if history.has(one, "nsp_accuracy")), None)
-    nsp = hold_against_chance(history.column(nsp_kind, "nsp_accuracy"), level=level) if nsp_kind else None
+    nsp = hold_against_chance(choose_series(history, "nsp_accuracy", nsp_kind), level=level) if nsp_kind else None
     findings.append(judges.judge_chance(nsp))
     findings.append(judges.judge_noise(series, fits.get("saturating")))
     rate = history.column("train", "learning_rate") if history.has("train", "learning_rate") else None

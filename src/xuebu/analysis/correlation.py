@@ -8,7 +8,8 @@ says how far the coefficient would move if the noise were drawn again over the s
 with another seed, data set or length.
 
 Fisher's z treats the steps as random as well. On a fixed grid it is therefore somewhat too wide, by a factor of about
-1 / sqrt(1 - r^2 / 2) for a straight trend with independent noise; the block bootstrap below is of the fixed grid.
+1 / sqrt(1 - r^2 / 2) for a straight trend with independent noise; it is the one to quote because it errs on the safe
+side. The block bootstrap is of the fixed grid and sharper, and leans on the curve's being right.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xuebu.analysis.bootstrap import block_indices, block_length
+from xuebu.analysis.bootstrap import redraw_noise
 from xuebu.analysis.fit import CurveFit
 from xuebu.analysis.intervals import normal_quantile, student_quantile
 from xuebu.analysis.wording import plain
 from xuebu.history.series import Floats, Series
+from xuebu.rng import key_of
 
 Coefficient = Literal["pearson", "spearman", "kendall"]
 COEFFICIENTS: tuple[Coefficient, ...] = ("pearson", "spearman", "kendall")
 EFFECTIVE_FLOOR = 20.0
 LEAST_SIZE = 5.0
 DISAGREEMENT = 3.0
-DRAWS: dict[Coefficient, int] = {"pearson": 1000, "spearman": 400, "kendall": 400}
+DRAWS: dict[Coefficient, int] = {"pearson": 1000, "spearman": 400, "kendall": 200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +210,20 @@ def correlate(
         )
     elif diagnostics is None:
         doubt = f"{len(series)} readings are too few to judge whether they are independent"
-    assumption = "every reading is an independent draw"
-    intervals = [CorrelationInterval("naive", low, high, level, method, len(series), None, assumption, None, doubt)]
+    intervals = [
+        CorrelationInterval(
+            name="naive",
+            low=low,
+            high=high,
+            level=level,
+            method=method,
+            effective_size=float(len(series)),
+            residuals_of=None,
+            assumption="step and reading are independent draws of a bivariate normal pair, over and over",
+            p_value=None,
+            doubt=doubt,
+        )
+    ]
     for fit in (line, curve):
         if fit is not None and fit.residuals is not None:
             intervals += _effective_intervals(name, value, fit, trusted, level)
@@ -245,33 +259,34 @@ def _effective_intervals(
     intervals = []
     for estimator, size in sizes.items():
         low, high, method = fisher_interval(name, value, size, level)
-        p_value = None if doubt or abs(value) >= 1 else _p_value(value, size)
-        recommended = not misfit and low is not None and fit.family == trusted and estimator == smallest
         intervals.append(
             CorrelationInterval(
-                f"{estimator}_{fit.family}",
-                low,
-                high,
-                level,
-                method,
-                size,
-                fit.family,
-                words[estimator],
-                p_value,
-                doubt,
-                recommended,
+                name=f"{estimator}_{fit.family}",
+                low=low,
+                high=high,
+                level=level,
+                method=method,
+                effective_size=size,
+                residuals_of=fit.family,
+                assumption=words[estimator],
+                p_value=None if doubt or abs(value) >= 1 else _p_value(name, value, size),
+                doubt=doubt,
+                recommended=not misfit and low is not None and fit.family == trusted and estimator == smallest,
             )
         )
     return intervals
 
 
-def _p_value(value: float, size: float) -> float:
-    """Return the two-sided p-value of Student's t for a correlation over `size` readings.
+def _p_value(name: Coefficient, value: float, size: float) -> float:
+    """Return the two-sided p-value of no association over `size` independent readings.
 
-    For Spearman it is the usual approximation, for Kendall a rough one.
+    Source: Student's t with size - 2 degrees of freedom for Pearson (exact for normal values) and Spearman; for
+    Kendall the normal approximation with variance 2 (2 n + 5) / (9 n (n - 1)), Kendall (1938).
     """
-    from scipy.special import stdtr
+    from scipy.special import ndtr, stdtr
 
+    if name == "kendall":
+        return float(2 * ndtr(-3 * abs(value) * math.sqrt(size * (size - 1) / (2 * (2 * size + 5)))))
     statistic = abs(value) * math.sqrt((size - 2) / (1 - value * value))
     return float(2 * stdtr(size - 2, -statistic))
 
@@ -281,17 +296,17 @@ def _bootstrap_interval(
 ) -> CorrelationInterval:
     """Return the interval from redrawing the noise in blocks over the same steps, around the fitted curve.
 
-    Source: residual version of the stationary bootstrap (Politis and Romano 1994); the standard error is taken on
-    Fisher's z, with Student's t for as many effective readings as the residuals hold.
+    The standard error is taken on Fisher's z, with Student's t for as many effective readings as the residuals hold.
+
+    Source: `redraw_noise`.
     """
     step = series.step.astype(np.float64)
     fitted = mean.predict(step)
-    noise = series.value - fitted
-    free = len(mean.parameters)
-    noise = (noise - noise.mean()) * math.sqrt(noise.size / (noise.size - free))
-    length = block_length(noise)
-    draws = DRAWS[name]
-    found = [_coefficients(name, step, fitted + noise[rows]) for rows in block_indices(noise.size, draws, length, seed)]
+    free, draws = len(mean.parameters), DRAWS[name]
+    found = [
+        _coefficients(name, step, fitted + noise)
+        for noise in redraw_noise(series.value - fitted, free, draws, key_of(seed, "correlation", name))
+    ]
     spread = float(np.arctanh(np.clip(np.concatenate(found), -1 + 1e-12, 1 - 1e-12)).std(ddof=1))
     assert mean.residuals is not None
     size = min(mean.residuals.effective_size_ar1, mean.residuals.effective_size_lag_sum)
@@ -303,7 +318,7 @@ def _bootstrap_interval(
         low=math.tanh(center - half),
         high=math.tanh(center + half),
         level=level,
-        method=f"stationary block bootstrap of the residuals, {draws} draws, mean block {length:.1f} readings, on z",
+        method=f"stationary block bootstrap of prewhitened residuals, {draws} draws, on z",
         effective_size=None,
         residuals_of=mean.family,
         assumption=f"the {mean.family} curve is the mean; the noise is stationary; the steps are fixed",

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from xuebu.analysis.bootstrap import block_indices, block_length
+from xuebu.analysis.bootstrap import redraw_noise
 from xuebu.analysis.curves import Family, basis
 from xuebu.analysis.fit import CurveFit, profile_fit
 from xuebu.analysis.intervals import Interval, student_quantile
 from xuebu.analysis.rolling import predict_from
 from xuebu.analysis.wording import is_accuracy, measured, plain
 from xuebu.history.series import Floats, Series
+from xuebu.rng import key_of
 
 MIN_POINTS = 24
 NUM_ORIGINS = 8
@@ -29,8 +30,8 @@ MIN_ORIGINS = 4
 DRAWS = 200
 METHOD = "families averaged by the inverse mean squared error of their past forecasts as far ahead"
 NOTE = (
-    "assumes the same data, recipe and schedule of the learning rate, stretched to the new length; the interval is "
-    "not yet calibrated on other people's runs"
+    "assumes the same data, held-out input, recipe and schedule of the learning rate, stretched to the new length; "
+    "the interval is not yet calibrated on other people's runs"
 )
 
 
@@ -226,10 +227,8 @@ def _redrawn(series: Series, fit: CurveFit, target: float, seed: int) -> Floats:
     """Return the family's forecasts from refits to the curve plus its residuals redrawn in blocks."""
     step = series.step.astype(np.float64)
     fitted = fit.predict(step)
-    noise = series.value - fitted
-    noise = (noise - noise.mean()) * math.sqrt(noise.size / max(1, noise.size - len(fit.parameters)))
     found = []
-    for rows in block_indices(noise.size, DRAWS, block_length(noise), seed):
-        offset, scale, shape = profile_fit(fit.family, step, (fitted + noise[rows]).T)
+    for noise in redraw_noise(series.value - fitted, len(fit.parameters), DRAWS, key_of(seed, "forecast", fit.family)):
+        offset, scale, shape = profile_fit(fit.family, step, (fitted + noise).T)
         found.append(offset + scale * basis(fit.family, target, shape, float(step[0])))
     return np.concatenate(found)

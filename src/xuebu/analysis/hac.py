@@ -16,6 +16,8 @@ import numpy.typing as npt
 from xuebu.analysis.intervals import student_quantile
 from xuebu.history.series import Floats
 
+MOST_CORRELATION = 0.97
+
 
 def default_lag(num: int) -> int:
     """Return the lag for n residuals: 1.3 sqrt(n) rounded up, less one, at most n - 2.
@@ -55,31 +57,53 @@ def newey_west(jacobian: npt.ArrayLike, residuals: npt.ArrayLike, lag: int) -> F
     return np.asarray(covariance / np.outer(scale, scale), dtype=np.float64)
 
 
-def prewhitened_newey_west(jacobian: npt.ArrayLike, residuals: npt.ArrayLike, lag: int) -> tuple[Floats, float]:
-    """Return the covariance of `newey_west` after AR(1) prewhitening of the residuals, and the correlation used.
+def first_order_correlation(residuals: Floats, num_parameters: int) -> float:
+    """Return the lag-1 correlation of the noise behind residuals, corrected for the fit and kept within 0 to 0.97.
 
-    The lag-1 autocorrelation of residuals of k fitted coefficients is too small by about (k + (k + 2) rho) / n; it is
-    corrected for that and kept within 0 to 0.97, so that the variance stays finite: with noise still closer to a
-    random walk it is too small.
+    The lag-1 autocorrelation of residuals of k fitted coefficients is too small by about (k + (k + 2) rho) / n.
+    Noise still closer to a random walk than 0.97 is taken for less correlated than it is.
+
+    Args:
+        residuals: float[n], n > k + 2.
+        num_parameters: k.
+
+    Source: the first-order bias of Kendall (1954) for a mean, Kiviet and Phillips (1993) for regressors.
+    """
+    total = float(residuals @ residuals)
+    if total <= 0:
+        return 0.0
+    num, width = residuals.size, num_parameters
+    found = (num * float(residuals[1:] @ residuals[:-1]) / total + width) / (num - width - 2)
+    return min(max(found, 0.0), MOST_CORRELATION)
+
+
+def whiten(residuals: Floats, rho: float) -> Floats:
+    """Return the residuals less `rho` times the one before; the first is scaled to the same variance.
+
+    Source: Prais and Winsten (1954).
+    """
+    return np.concatenate([residuals[:1] * math.sqrt(1 - rho * rho), residuals[1:] - rho * residuals[:-1]])
+
+
+def prewhitened_newey_west(
+    jacobian: npt.ArrayLike, residuals: npt.ArrayLike, lag: int, num_parameters: int | None = None
+) -> tuple[Floats, float]:
+    """Return the covariance of `newey_west` after AR(1) prewhitening of the residuals, and the correlation used.
 
     Args:
         jacobian: float[n, k], n > k + 2.
         residuals: float[n].
         lag: as in `newey_west`.
+        num_parameters: parameters of the curve that left the residuals, where that is not the one of `jacobian`.
 
     Source: Andrews and Monahan (1992), "An improved heteroskedasticity and autocorrelation consistent covariance
-    matrix estimator", with one autoregression for all coefficients; the bias is Kendall's (1954) for a mean and Kiviet
-    and Phillips' (1993) for regressors, first order.
+    matrix estimator", with one autoregression for all coefficients, as `first_order_correlation`.
     """
     x, e = np.asarray(jacobian, dtype=np.float64), np.asarray(residuals, dtype=np.float64)
     num, width = x.shape
-    total = float(e @ e)
-    if total <= 0:
-        return np.zeros((width, width)), 0.0
-    rho = (num * float(e[1:] @ e[:-1]) / total + width) / (num - width - 2)
-    rho = min(max(rho, 0.0), 0.97)
-    white = np.concatenate([e[:1] * math.sqrt(1 - rho * rho), e[1:] - rho * e[:-1]])
-    return newey_west(x, white, lag) / (1 - rho) ** 2, rho
+    free = num_parameters or width
+    rho = first_order_correlation(e, free)
+    return newey_west(x, whiten(e, rho), lag) / (1 - rho) ** 2 * ((num - width) / (num - free)), rho
 
 
 def critical_value(level: float, num: int, lag: int) -> float:
@@ -87,7 +111,8 @@ def critical_value(level: float, num: int, lag: int) -> float:
 
     With b = (lag + 1) / n, it is Student's t with 3 / (2 b) degrees of freedom, the equivalent degrees of Bartlett
     weights, divided by the square root of 1 - b + b^2 / 3, the mean share of the variance that the estimate sees.
-    This is within 3 % of the simulated values of Kiefer and Vogelsang for b up to 0.3, at any level.
+    For levels of 90 to 98 % it is within 3 % of the simulated values of Kiefer and Vogelsang for b up to 0.2, and at
+    most 10 % too large for b = 0.3 (20 readings).
 
     Source: Kiefer and Vogelsang (2005), "A new asymptotic theory for heteroskedasticity-autocorrelation robust tests";
     Lazarus et al. (2018), section 3.

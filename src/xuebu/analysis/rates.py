@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from xuebu.analysis.curves import Family, basis_gradient
-from xuebu.analysis.fit import CurveFit, fit_curve
+from xuebu.analysis.fit import CurveFit
 from xuebu.analysis.hac import critical_value, default_lag, prewhitened_newey_west
 from xuebu.analysis.intervals import Interval
 from xuebu.analysis.wording import is_accuracy
-from xuebu.history.series import Series
+from xuebu.history.series import Floats, Series
 
 STEPS = 10_000
 MIN_POINTS = 8
@@ -53,45 +53,64 @@ class Rates:
 def rates_of(series: Series, line: CurveFit, curve: CurveFit | None, trusted: Family | None = None) -> Rates:
     """Return the growth per 10,000 steps with errors that allow for correlated noise.
 
-    The slope of the line is a weighted sum of the readings, whatever curve they follow; its error is that of the noise.
-    So where the saturating curve is the better model, the noise is what is left around that curve: around the line
-    the misfit would be counted as noise.
+    The slope of a line is a weighted sum of the readings, whatever curve they follow; its error is that of the noise.
+    So where a bent curve is the better model, the noise is what is left around it: around the line, its misfit would
+    be counted as noise.
 
     Args:
         series: the readings.
         line: straight fit of them.
         curve: saturating fit of them, or None.
-        trusted: family whose residuals stand for noise; the line's own if None.
+        trusted: family whose residuals stand for noise: "linear", or "saturating" (a parabola where that curve shows no
+            bend); the line if None.
     """
     factor = STEPS * (100.0 if is_accuracy(series.metric) else 1.0)
     unit = "percentage points" if is_accuracy(series.metric) else series.metric.rpartition("_")[2] or "units"
+    mean, name, free = line.predict(series.step), "line", 2
+    if curve is not None and trusted == curve.family:
+        mean, name, free = curve.predict(series.step), f"{curve.family} curve", 3
+        if curve.at_bound:
+            step = series.step.astype(np.float64)
+            mean, name = np.polynomial.Polynomial.fit(step, series.value, 2)(step), "parabola"
+    spread, method = _noise(series.value - mean, free, line.level)
     third = len(series) // 3
-    mean = curve if curve is not None and trusted == curve.family else line
-    last = None
-    if third >= MIN_POINTS:
-        part = series.part(len(series) - third)
-        last = _slope_of_line(part, fit_curve(part, "linear", level=line.level), None).scaled(factor)
+    parts = [series, series.part(len(series) - third)] if third >= MIN_POINTS else [series]
+    slopes = [_slope_interval(part, spread, f"{method} around a {name}", line.level).scaled(factor) for part in parts]
     return Rates(
-        line=_slope_of_line(series, line, mean).scaled(factor),
-        last_third=last,
+        line=slopes[0],
+        last_third=slopes[1] if len(slopes) > 1 else None,
         end_of_curve=_slope_at_end(series, curve).scaled(factor) if curve and not curve.at_bound else None,
         unit=f"{unit} per 10,000 steps",
     )
 
 
-def _slope_of_line(series: Series, line: CurveFit, mean: CurveFit | None) -> Interval:
-    """Return the slope with the error of the noise around `mean` (the line itself if None)."""
-    slope, step = line.parameters["scale"], series.step.astype(np.float64)
-    mean = mean or line
-    if len(series) < MIN_POINTS:
-        return Interval(slope, None, None, line.level, "least squares", "too few readings for an error")
-    lag = default_lag(len(series))
-    design = np.stack([np.ones_like(step), step], axis=1)
-    covariance, rho = prewhitened_newey_west(design, series.value - mean.predict(step), lag)
-    half = critical_value(line.level, len(series), lag) * float(covariance[1, 1]) ** 0.5
-    method = f"least squares, Newey-West, lag {lag}, prewhitened by AR(1) {rho:.2f}, noise around the {mean.family} fit"
+def _noise(residuals: Floats, num_parameters: int, level: float) -> tuple[float | None, str]:
+    """Return half the interval of a sum of n readings with weights w, divided by |w|, and how it was made.
+
+    That is the critical value times the root of the noise's long-run variance: noise summed with weights that change
+    slowly against its correlation has that variance times the sum of squared weights.
+    """
+    num = residuals.size
+    if num < MIN_POINTS:
+        return None, "least squares, too few readings for an error"
+    lag = default_lag(num)
+    covariance, rho = prewhitened_newey_west(np.ones((num, 1)), residuals, lag, num_parameters)
+    half = critical_value(level, num, lag) * (num * float(covariance[0, 0])) ** 0.5
+    return (
+        half,
+        f"least squares; long-run variance by Newey-West, lag {lag}, prewhitened by AR(1) {rho:.2f}, of the noise",
+    )
+
+
+def _slope_interval(series: Series, half: float | None, method: str, level: float) -> Interval:
+    step = series.step.astype(np.float64)
+    centered = step - step.mean()
+    squares = float(centered @ centered)
+    slope = float(centered @ series.value) / squares
     note = f"mean growth over steps {int(step[0]):,} to {int(step[-1]):,}; a bent curve does not keep it"
-    return Interval(slope, slope - half, slope + half, line.level, method, note)
+    if half is None:
+        return Interval(slope, None, None, level, method, note)
+    return Interval(slope, slope - half / squares**0.5, slope + half / squares**0.5, level, method, note)
 
 
 def _slope_at_end(series: Series, curve: CurveFit) -> Interval:

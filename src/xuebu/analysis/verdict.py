@@ -23,6 +23,7 @@ ORDER: tuple[Severity, ...] = ("bad", "warn", "good", "info")
 READING_ERROR = 0.01
 SMALL_GAIN = 0.1
 SPENT_RATE = 0.1
+MISFIT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +117,10 @@ def judge_line(
         text += (
             f" Around the line, readings stay on one side for long (lag-1 autocorrelation "
             f"{line.residuals.lag1_autocorrelation:.2f}, Durbin-Watson {line.residuals.durbin_watson:.2f}); around the "
-            f"{curve.family} curve much less ({curve.residuals.lag1_autocorrelation:.2f})."
+            f"{curve.family} curve: {curve.residuals.lag1_autocorrelation:.2f}."
         )
+        if curve.residuals.lag1_autocorrelation > MISFIT:
+            text += " That curve is not the whole truth either."
     if forecast is not None and forecast.line_value is not None:
         metric, target = forecast.metric, forecast.target_step
         own = forecast.of(curve.family)
@@ -186,10 +189,13 @@ def judge_noise(series: Series, curve: CurveFit | None) -> Finding | None:
         return None
     if error < READING_ERROR:
         return None
-    text = (
+    told = (
         f"Accuracy is read off few predictions: {told}, so one reading is off by {100 * error:.1f} points as a rule. "
-        "Much of the scatter, and of what limits r, is this noise and not the model."
     )
+    if series.kind == "eval":
+        text = told + "All readings share them, so the level is uncertain by that much, the shape of the curve less."
+    else:
+        text = told + "Much of the scatter, and of what limits r, is this noise and not the model."
     return Finding("few_predictions", "warn", text, evidence)
 
 

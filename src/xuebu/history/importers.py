@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 from xuebu.errors import InputError
 from xuebu.files import read_json
-from xuebu.history.records import FILE_NAME, KINDS, History, read_history, table_of
+from xuebu.history.records import FILE_NAME, KINDS, History, read_history, table_of, to_float
 
 Format = Literal["xuebu run", "xuebu history", "published study", "unknown"]
 
@@ -74,7 +75,10 @@ def recognize(path: Path) -> Format:
 
 
 def _read_study(path: Path) -> History:
-    content = read_json(path)
+    try:
+        content = read_json(path)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON that can be read: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: the top level must be an object of lists, not {type(content).__name__}")
     for key in ("steps", "mlm_acc"):
@@ -110,8 +114,8 @@ def _numbers_of(path: Path, content: Mapping[str, Any], key: str) -> list[float]
     if not isinstance(values, list):
         raise InputError(f"{path}: {key} must be a list of numbers, not {type(values).__name__}")
     for index, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"{path}: {key}[{index}] is {value!r}; it must be a finite number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(to_float(value)):
+            raise InputError(f"{path}: {key}[{index}] is {reprlib.repr(value)}; it must be a finite number")
     if not values:
         raise InputError(f"{path}: {key} is empty; there is nothing to analyze")
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,20 +73,23 @@ class HistoryWriter:
                 plain JSON values. Absent metrics are left out, never written as NaN.
 
         Raises:
-            InputError: the kind or step is wrong, or a number is not finite; nothing is written then.
+            InputError: the kind or step is wrong, or a number is not finite, and nothing is written; or the disk is
+                full, and the torn line is mended when the file is opened again.
         """
         plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in record.items()}
         if problem := _problem_of(plain):
             raise InputError(f"{self.path}: record refused: {problem}")
         try:
-            line = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+            data = json.dumps(plain, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
         except (TypeError, ValueError) as error:
             bad = next((key for key, value in plain.items() if _is_not_finite(value)), None)
             what = f"{bad} is {plain[bad]}; leave it out where it is not known" if bad else str(error)
             raise InputError(f"{self.path}: record of step {plain.get('step')} refused: {what}") from None
-        data = line.encode("utf-8") + b"\n"
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            raise InputError(f"{self.path}: {error.strerror}; the record of step {plain.get('step')} is lost") from None
 
     def sync(self) -> None:
         """Wait until everything appended is on the disk."""
@@ -190,8 +194,18 @@ class History:
 
     def has(self, kind: str, metric: str) -> bool:
         """Say whether at least one reading of a metric was recorded."""
-        values = self.table(kind).columns.get(metric)
-        return values is not None and values.dtype != object and bool(np.isfinite(values).any())
+        return bool(self._present(kind, metric).any())
+
+    def _present(self, kind: str, metric: str) -> npt.NDArray[np.bool_]:
+        """Return which records hold a reading: a number, and not one of no predictions."""
+        table = self.table(kind)
+        values, counts = table.columns.get(metric), table.columns.get(predictions_of(metric))
+        if values is None or values.dtype == object:
+            return np.zeros(len(table), dtype=np.bool_)
+        present: npt.NDArray[np.bool_] = np.isfinite(values)
+        if counts is not None and counts.dtype != object:
+            present &= ~(counts < 1)
+        return present
 
     def column(self, kind: str, metric: str) -> Series:
         """Return one metric with the number of predictions behind each reading, where every reading has it.
@@ -203,15 +217,12 @@ class History:
         if not self.has(kind, metric):
             known = ", ".join(sorted(name for name in table.columns if self.has(kind, name))) or "none"
             raise InputError(f"{self.path}: no {kind} record has the metric {metric}; recorded are: {known}")
-        values = table.columns[metric]
-        present = np.isfinite(values)
+        present = self._present(kind, metric)
+        counts = table.columns.get(predictions_of(metric))
         count = None
-        if self.has(kind, predictions := predictions_of(metric)):
-            counted = table.columns[predictions]
-            present = present & ~(counted < 1)  # a reading of no predictions is no reading
-            if np.isfinite(counted[present]).all():
-                count = counted[present].astype(np.int64)
-        return Series(table.step[present], values[present], count, metric, kind)
+        if counts is not None and counts.dtype != object and np.isfinite(counts[present]).all():
+            count = counts[present].astype(np.int64)
+        return Series(table.step[present], table.columns[metric][present], count, metric, kind)
 
     def event(self, name: str) -> Mapping[str, Any] | None:
         """Return the last event of that name."""
@@ -250,11 +261,19 @@ def table_of(records: Iterable[Mapping[str, Any]], kind: str) -> tuple[Table, li
     for name in names:
         values = [rows[index].get(name) for index in order]
         if all(value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values):
-            columns[name] = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
-            columns[name][~np.isfinite(columns[name])] = math.nan
+            columns[name] = np.array([to_float(value) for value in values], dtype=np.float64)
         else:
             columns[name] = np.array([*values, None], dtype=object)[:-1]
     return Table(step[order], columns), notes
+
+
+def to_float(value: float | None) -> float:
+    """Return a JSON number as a float, NaN for anything that is no finite one."""
+    try:
+        number = math.nan if value is None else float(value)
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def read_history(path: Path) -> History:
@@ -305,13 +324,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def _problem_of(record: Mapping[str, Any]) -> str | None:
     kind, step = record.get("kind"), record.get("step")
     if kind not in KINDS:
-        return f'"kind" is {kind!r}; it must be one of {", ".join(KINDS)}'
+        return f'"kind" is {reprlib.repr(kind)}; it must be one of {", ".join(KINDS)}'
     if step is None and kind == "event":
         return None
     if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 2**63:
-        return f'"step" is {step!r}; it must be a whole number from 0'
+        return f'"step" is {reprlib.repr(step)}; it must be a whole number from 0'
     return None
 
 
 def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+    return isinstance(value, int | float) and math.isnan(to_float(value))

@@ -129,7 +129,8 @@ def test_intervals_of_asymptote_and_rates_cover() -> None:
     expected = curve("saturating")
     design = np.stack([np.ones(STEP.size), STEP], axis=1)
     truth_line = float(np.linalg.lstsq(design, expected, rcond=None)[0][1]) * 1e6
-    hits = np.zeros(3)
+    truth_third = float(np.polyfit(STEP[-33:], expected[-33:], 1)[0]) * 1e6
+    hits = np.zeros(4)
     for seed in range(100):
         noise = np.random.default_rng(seed).normal(scale=0.01, size=STEP.size + 100)
         for index in range(1, noise.size):
@@ -139,7 +140,9 @@ def test_intervals_of_asymptote_and_rates_cover() -> None:
         rates = rates_of(series, line, bent, "saturating")
         assert bent.asymptote is not None
         assert rates.end_of_curve is not None
-        hits += [0.6 in bent.asymptote, truth_line in rates.line, truth_end in rates.end_of_curve]
+        assert rates.last_third is not None
+        rated = (truth_line in rates.line, truth_third in rates.last_third, truth_end in rates.end_of_curve)
+        hits += [0.6 in bent.asymptote, *rated]
     assert (hits >= 86).all(), hits
 
 

@@ -170,6 +170,9 @@ def test_few_predictions_are_told_from_counts_or_from_scatter() -> None:
     guessed = judge_noise(uncounted, fit_curve(uncounted, "saturating"))
     assert guessed is not None
     assert guessed.evidence["implied_predictions"] == pytest.approx(200, rel=0.4)
+    shared = judge_noise(Series(STEP, value, np.full(60, 200), "mlm_accuracy", "eval"), None)
+    assert shared is not None
+    assert "share them" in shared.text
     assert judge_noise(Series(STEP, value, np.full(60, 20_000), "mlm_accuracy"), None) is None
     assert judge_noise(Series(STEP, value, None, "mlm_accuracy", "eval"), None) is None
     assert judge_noise(Series(STEP, value, np.full(60, 10), "mlm_loss_nats"), None) is None

@@ -67,6 +67,7 @@ def test_each_metric_knows_its_count(metric: str, count: str) -> None:
         ({"kind": "test", "step": 1}, "\"kind\" is 'test'"),
         (train(3, nested={"a": [math.nan]}), "step 3"),
         (train(3, thing=object()), "step 3"),
+        (train(3, text="\ud800"), "step 3"),
     ],
 )
 def test_a_bad_record_is_refused_and_nothing_written(tmp_path: Path, record: dict[str, object], words: str) -> None:
@@ -190,7 +191,27 @@ def test_a_reading_of_no_predictions_is_no_reading(tmp_path: Path) -> None:
         train(1, nsp_accuracy=0.0, nsp_predictions=0),
         train(2, nsp_accuracy=0.5, nsp_predictions=8),
     )
-    assert read_history(path).column("train", "nsp_accuracy").step.tolist() == [2]
+    history = read_history(path)
+    assert history.column("train", "nsp_accuracy").step.tolist() == [2]
+    assert not read_history(write(tmp_path / "n.jsonl", train(1, nsp_accuracy=0.0, nsp_predictions=0))).has(
+        "train", "nsp_accuracy"
+    )
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "h.jsonl"
+    with HistoryWriter(path) as writer:
+        writer.append(train(1))
+
+        def full(descriptor: int, data: bytes) -> int:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("os.write", full)
+            with pytest.raises(InputError, match="No space left on device; the record of step 2 is lost"):
+                writer.append(train(2))
+        writer.append(train(3))
+    assert read_history(path).train.step.tolist() == [1, 3]
 
 
 def test_a_missing_metric_names_what_is_there(tmp_path: Path) -> None:
