@@ -26,11 +26,12 @@ class ResidualDiagnostics:
         num: number of residuals.
         rss: residual sum of squares.
         sigma: standard deviation of one reading around the curve, rss divided by (num - parameters).
-        lag1_autocorrelation: of neighboring residuals.
+        lag1_autocorrelation: of neighboring residuals, as `autocorrelation`; the correlation coefficient of neighbors
+            is a trifle larger (0.756 against 0.753 for the line through the published study).
         durbin_watson: about 2 for independent residuals, toward 0 for positive autocorrelation.
         ljung_box: statistic over the first `ljung_box_lags` lags.
         ljung_box_lags: number of lags.
-        ljung_box_p: probability of as large a statistic from independent residuals (chi-square, lags - 0 degrees).
+        ljung_box_p: probability of as large a statistic from independent residuals (chi-square, as many degrees as lags).
         effective_size_ar1: number of independent residuals worth as much, from the lag-1 autocorrelation alone.
         effective_size_lag_sum: the same from the sum of autocorrelations up to the first negative one.
         lag_sum_cutoff: the lag of that first negative one.
