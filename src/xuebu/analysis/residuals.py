@@ -31,7 +31,7 @@ class ResidualDiagnostics:
         durbin_watson: about 2 for independent residuals, toward 0 for positive autocorrelation.
         ljung_box: statistic over the first `ljung_box_lags` lags.
         ljung_box_lags: number of lags.
-        ljung_box_p: probability of as large a statistic from independent residuals (chi-square, as many degrees as lags).
+        ljung_box_p: probability of so large a statistic from independent residuals (chi-square, a degree a lag).
         effective_size_ar1: number of independent residuals worth as much, from the lag-1 autocorrelation alone.
         effective_size_lag_sum: the same from the sum of autocorrelations up to the first negative one.
         lag_sum_cutoff: the lag of that first negative one.
