@@ -66,17 +66,17 @@ def cjk_font(candidates: tuple[str, ...] = CJK_FONTS) -> str | None:
 
 
 def lettering_line(font: str | None, language: Literal["en", "zh"] = "en") -> str:
-    """Return the one line that says in which languages charts are labeled, and why."""
+    """Return the one line that says in which languages the chart files are labeled, and why."""
     if language == "zh":
         return (
-            f"图表标注为中英双语，字体 {font}。"
+            f"图表文件为中英双语，字体 {font}。"
             if font
-            else "未找到中文字体，图表标注为英文（可安装例如 fonts-noto-cjk）。"
+            else "未找到中文字体，图表为英文（可安装例如 fonts-noto-cjk）。"
         )
     if font:
-        return f"Chart labels are in Chinese and English, drawn with {font}."
+        return f"The chart files are labeled in Chinese and English, drawn with {font}."
     return (
-        "Chart labels are in English: no font with Chinese characters is installed "
+        "The charts are labeled in English: no font with Chinese characters is installed "
         "(for Chinese and English install one, e.g. fonts-noto-cjk)."
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xuebu.report.view import Grid, Row, flat_rows
+from xuebu.report.tables import Grid, Row
+from xuebu.report.view import flat_rows
 from xuebu.report.words import TEXTS, Words
 
 MAX_SOURCES = 20
@@ -75,7 +76,7 @@ def _source_table(card: Mapping[str, Any], words: Words) -> Grid | None:
     sources = list(_table_of(card.get("sources")).items())
     rows = tuple((str(name), words.plain(count)) for name, count in sources[:MAX_SOURCES])
     more = len(sources) - len(rows)
-    note = words("and_more", count=words.count(more)) if more else ""
+    note = (words("and_more", count=words.count(more)),) if more else ()
     return Grid(words("sources"), (words("name"), words("documents")), rows, note) if rows else None
 
 

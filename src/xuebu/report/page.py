@@ -24,6 +24,7 @@ from xuebu.report.facts import (
     read_table,
     read_toml,
 )
+from xuebu.report.growth import growth_tables
 from xuebu.report.svg import inline_svg
 from xuebu.report.verdict import verdict_of
 from xuebu.report.words import Language, Words
@@ -141,7 +142,7 @@ def render_page(facts: ReportFacts, *, language: Language = "en") -> str:
         "headlines": view.headlines(facts, words),
         "baseline_tables": view.baseline_tables(facts, words),
         "class_table": view.class_table(facts, words),
-        "growth_tables": view.growth_tables(facts, words),
+        "growth_tables": growth_tables(facts, words),
         "lettering": lettering_line(facts.chart_font, language),
         "charts": [_chart_view(chart, language) for chart in facts.charts],
         "fills": view.fills(facts),

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from xuebu.report.facts import ReportFacts
-from xuebu.report.view import interval_text, model_entry
+from xuebu.report.tables import interval_text
+from xuebu.report.view import model_entry
 from xuebu.report.words import MINUS, Words
 
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")

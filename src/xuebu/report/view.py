@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from xuebu.analysis.analyze import FIXED_MASKS
 from xuebu.analysis.intervals import normal_quantile, wilson_bounds
 from xuebu.report.facts import ReportFacts
-from xuebu.report.words import TEXTS, Words
+from xuebu.report.tables import Grid, Row, interval_text, is_accuracy, level_of, part, rate_name, recommended
+from xuebu.report.words import Words
 
 WANTED_PREDICTIONS = 2000
-Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,42 +27,6 @@ class Headline:
     basis: str
     unit: str = ""
     tone: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A table: its name, the heads of its columns, its rows (the first cell names the row), a note under it.
-
-    `wordy` tables have sentences in their last column.
-    """
-
-    name: str
-    heads: Row
-    rows: tuple[Row, ...]
-    note: str = ""
-    wordy: bool = False
-
-
-def _part(value: Any, *names: str) -> dict[str, Any]:
-    """Return a nested table, empty where any of it is missing."""
-    for name in names:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def interval_text(
-    words: Words, interval: Mapping[str, Any], *, factor: float = 1.0, unit: str = "", digits: int = 1
-) -> str:
-    """Return "95 % interval 16.4 to 18.9 %", or that there is none and why."""
-    if interval.get("low") is None or interval.get("high") is None:
-        note = interval.get("note")
-        return words("no_interval_because", note=note) if note else words("no_interval")
-    span = words.span(interval["low"], interval["high"], factor=factor, unit=unit, digits=digits)
-    return words("interval_of", level=_level(words, interval), interval=span)
-
-
-def _level(words: Words, interval: Mapping[str, Any] | None) -> str:
-    return words.percent((interval or {}).get("level") or 0.95, 0)
 
 
 def _last_reading(facts: ReportFacts, kind: str, metric: str) -> dict[str, Any]:
@@ -82,12 +48,12 @@ def model_entry(facts: ReportFacts, task: str) -> tuple[dict[str, Any], str]:
     The final score on all held-out predictions where there is one; else the last evaluation; for a log without any, the
     mean over the end of the run that the analysis took, since single training batches are noisy.
     """
-    if final := _part(facts.baselines, task, "model"):
+    if final := part(facts.baselines, task, "model"):
         return final, "eval"
     if held_out := _last_reading(facts, "eval", f"{task}_accuracy"):
         return held_out, "eval"
-    nsp = _part(facts.analysis, "nsp")
-    end = _part(nsp, "interval") if task == "nsp" else _part(facts.analysis, "headline")
+    nsp = part(facts.analysis, "nsp")
+    end = part(nsp, "interval") if task == "nsp" else part(facts.analysis, "headline")
     about = nsp.get("metric") if task == "nsp" else (facts.analysis or {}).get("metric")
     if about == f"{task}_accuracy" and end.get("value") is not None:
         return {**end, "note": "", "accuracy": end["value"]}, "train"
@@ -101,13 +67,10 @@ def headlines(facts: ReportFacts, words: Words) -> tuple[Headline, ...]:
         entry, kind = model_entry(facts, task)
         if entry.get("accuracy") is not None:
             name = words(f"{task}_accuracy" if kind == "eval" else f"{task}_accuracy_train")
-            value, interval = (
-                words.percent(entry["accuracy"]),
-                interval_text(words, entry, factor=100.0, unit=words.percent_sign),
-            )
-            found.append(Headline(name, value, interval, _basis(facts, words, entry, task)))
+            interval = interval_text(words, entry, factor=100.0, unit=words.percent_sign)
+            found.append(Headline(name, words.percent(entry["accuracy"]), interval, _basis(facts, words, entry, task)))
         other, key = ("ngram", "difference_ngram") if task == "mlm" else ("overlap_rule", "difference_overlap")
-        difference = _part(facts.baselines, task, f"difference_from_{other}")
+        difference = part(facts.baselines, task, f"difference_from_{other}")
         if difference.get("value") is not None:
             value, interval = words.points(difference["value"]), interval_text(words, difference, factor=100.0)
             unit, tone = words("unit_points"), _tone(difference)
@@ -116,10 +79,8 @@ def headlines(facts: ReportFacts, words: Words) -> tuple[Headline, ...]:
     bits = (facts.baselines or {}).get("model_bits_per_character")
     if isinstance(bits, int | float):
         counted = (facts.baselines or {}).get("ngram_bits_per_character")
-        basis = (
-            words("named", name=words("ngram"), value=words.number(counted)) if isinstance(counted, int | float) else ""
-        )
-        found.append(Headline(words("bits"), words.number(bits), words("no_interval"), basis))
+        beside = "" if counted is None else words("named", name=words("ngram"), value=words.number(counted))
+        found.append(Headline(words("bits"), words.number(bits), words("no_interval"), beside))
     return tuple(found)
 
 
@@ -130,8 +91,8 @@ def _tone(difference: Mapping[str, Any]) -> str:
 
 def _basis(facts: ReportFacts, words: Words, entry: Mapping[str, Any], task: str) -> str:
     parts = [words("predictions", count=words.count(entry["predictions"]))] if entry.get("predictions") else []
-    chance = _part(facts.analysis, "nsp")
-    if task == "nsp" and chance.get("standard_errors") is not None:
+    chance = part(facts.analysis, "nsp")
+    if task == "nsp" and chance.get("standard_errors") is not None and chance.get("accuracy") == entry["accuracy"]:
         errors = words.number(chance["standard_errors"], 1)
         parts.append(words("chance_distance", errors=errors, chance=words.percent(chance.get("chance", 0.5), 0)))
     return words("comma").join(parts)
@@ -139,48 +100,30 @@ def _basis(facts: ReportFacts, words: Words, entry: Mapping[str, Any], task: str
 
 def _analysis_headlines(facts: ReportFacts, words: Words) -> list[Headline]:
     found = []
-    pearson = _part(facts.analysis, "correlations", "pearson")
+    pearson = part(facts.analysis, "correlations", "pearson")
     if pearson.get("coefficient") is not None:
-        chosen = _recommended(pearson)
+        chosen = recommended(pearson)
         basis = words("readings", count=words.count(pearson.get("num")))
         if chosen.get("effective_size") is not None:
             basis += words("comma") + words("as_independent", count=words.count(chosen["effective_size"]))
         value = words.number(pearson["coefficient"], 3)
         told = interval_text(words, chosen, digits=2) if chosen else words("no_trusted_interval")
         found.append(Headline(words("pearson"), value, told, basis))
-    rates = _part(facts.analysis, "rates")
+    rates = part(facts.analysis, "rates")
     for name in ("end_of_curve", "last_third", "line"):
-        if (rate := _part(rates, name)).get("value") is not None:
-            value, unit = words.number(rate["value"], 1, sign=True), words("unit_points") if _is_accuracy(facts) else ""
-            found.append(
-                Headline(_rate_name(facts, words), value, interval_text(words, rate), words(f"rate_{name}"), unit)
-            )
+        if (rate := part(rates, name)).get("value") is not None:
+            value, unit = words.number(rate["value"], 1, sign=True), words("unit_points") if is_accuracy(facts) else ""
+            told, beside = interval_text(words, rate), words(f"rate_{name}")
+            found.append(Headline(rate_name(facts, words), value, told, beside, unit))
             break
-    forecast = _part(facts.analysis, "forecast")
-    interval, line = _part(forecast, "interval"), forecast.get("line_value")
-    if interval.get("value") is not None and _is_accuracy(facts):
+    forecast = part(facts.analysis, "forecast")
+    interval, line = part(forecast, "interval"), forecast.get("line_value")
+    if interval.get("value") is not None and is_accuracy(facts):
         name, value = words("forecast", step=words.count(forecast.get("target_step"))), words.percent(interval["value"])
-        straight = "" if line is None else words("named", name=words("linear"), value=words.percent(line))
-        found.append(
-            Headline(name, value, interval_text(words, interval, factor=100.0, unit=words.percent_sign), straight)
-        )
+        told = interval_text(words, interval, factor=100.0, unit=words.percent_sign)
+        beside = "" if line is None else words("named", name=words("linear"), value=words.percent(line))
+        found.append(Headline(name, value, told, beside))
     return found
-
-
-def _rate_name(facts: ReportFacts, words: Words) -> str:
-    return words("rates" if _is_accuracy(facts) else "rates_plain")
-
-
-def _is_accuracy(facts: ReportFacts) -> bool:
-    return "accuracy" in str((facts.analysis or {}).get("metric", ""))
-
-
-def _recommended(correlation: Mapping[str, Any]) -> dict[str, Any]:
-    return next((dict(item) for item in correlation.get("intervals") or [] if item.get("recommended")), {})
-
-
-def _naive(correlation: Mapping[str, Any]) -> dict[str, Any]:
-    return next((dict(item) for item in correlation.get("intervals") or [] if item.get("name") == "naive"), {})
 
 
 def baseline_tables(facts: ReportFacts, words: Words) -> tuple[Grid, ...]:
@@ -188,28 +131,28 @@ def baseline_tables(facts: ReportFacts, words: Words) -> tuple[Grid, ...]:
     tables = []
     for task, others in (("mlm", ("ngram", "most_frequent")), ("nsp", ("overlap_rule",))):
         entry, _ = model_entry(facts, task)
-        if not _part(facts.baselines, task) or entry.get("accuracy") is None:
+        if not part(facts.baselines, task) or entry.get("accuracy") is None:
             continue
         rows: list[Row] = [(words("model"), *_level_cells(words, entry), "")]
+        clusters = (facts.baselines or {}).get("clusters")
+        notes = [words("clusters", count=words.count(clusters))] if isinstance(clusters, int) else []
         for name in others:
-            if (other := _part(facts.baselines, task, name)).get("accuracy") is None:
+            if (other := part(facts.baselines, task, name)).get("accuracy") is None:
                 continue
-            difference = _part(facts.baselines, task, f"difference_from_{name}")
+            difference = part(facts.baselines, task, f"difference_from_{name}")
             shown = "–"
             if difference.get("value") is not None:
-                value = words.number(100 * difference["value"], 1, sign=True)
                 span = words.span(difference.get("low"), difference.get("high"), factor=100.0)
-                shown = f"{value} ({span})"
-            detail = other.get("description") or other.get("order_description") or other.get("token")
-            label = f"{words(name)} ({detail})" if detail else words(name)
-            rows.append((label, *_level_cells(words, other), shown))
+                shown = f"{words.points(difference['value'])} ({span})"
+            quoted = f"“{other['token']}”" if other.get("token") else None
+            if detail := other.get("description") or other.get("order_description") or quoted:
+                notes.append(words("named", name=words(name), value=detail))
+            rows.append((words(name), *_level_cells(words, other), shown))
         if task == "nsp":
             rows.append((words("chance"), words.percent(0.5), "", "", ""))
-        clusters = (facts.baselines or {}).get("clusters")
-        note = words("clusters", count=words.count(clusters)) if isinstance(clusters, int) else ""
-        level = words("interval", level=_level(words, facts.baselines))
+        level = words("interval", level=level_of(words, facts.baselines))
         heads = (words("method"), words("accuracy"), level, words("num_predictions"), words("model_minus"))
-        tables.append(Grid(words(task), heads, tuple(rows), note))
+        tables.append(Grid(words(task), heads, tuple(rows), tuple(notes)))
     return tuple(tables)
 
 
@@ -221,121 +164,19 @@ def _level_cells(words: Words, entry: Mapping[str, Any]) -> Row:
 def class_table(facts: ReportFacts, words: Words) -> Grid | None:
     """Return accuracy by class of masked position, from the final scores, else from the last evaluation."""
     rows: list[Row] = []
-    classes = _part(facts.baselines, "mlm", "by_class")
+    classes = part(facts.baselines, "mlm", "by_class")
     for name in ("mask", "random", "kept"):
-        model = _part(classes, name, "model") or _class_reading(facts, name)
+        model = part(classes, name, "model") or _last_reading(facts, "eval", f"mlm_accuracy_{name}")
         if model.get("accuracy") is not None:
-            others = [
-                words.percent(_part(classes, name, other).get("accuracy")) for other in ("ngram", "most_frequent")
-            ]
+            others = [words.percent(part(classes, name, other).get("accuracy")) for other in ("ngram", "most_frequent")]
             rows.append((words(f"class_{name}"), *_level_cells(words, model), *others))
     if not rows:
         return None
-    level = words("interval", level=_level(words, facts.baselines))
+    level = words("interval", level=level_of(words, facts.baselines))
     heads = (words("class"), words("model"), level, words("num_predictions"), words("ngram"), words("most_frequent"))
     keep = [column for column in range(len(heads)) if any(row[column] != "–" for row in rows)]
     shown = tuple(tuple(row[column] for column in keep) for row in rows)
-    return Grid(words("classes"), tuple(heads[column] for column in keep), shown, words("class_note"))
-
-
-def _class_reading(facts: ReportFacts, name: str) -> dict[str, Any]:
-    return _last_reading(facts, "eval", f"mlm_accuracy_{name}")
-
-
-def growth_tables(facts: ReportFacts, words: Words) -> tuple[Grid, ...]:
-    """Return what the analysis found: correlations, curves and rates."""
-    return tuple(
-        table
-        for table in (make(facts, words) for make in (_correlation_table, _interval_table, _curve_table, _rate_table))
-        if table is not None
-    )
-
-
-def _correlation_table(facts: ReportFacts, words: Words) -> Grid | None:
-    rows: list[Row] = []
-    for name in ("pearson", "spearman", "kendall"):
-        found = _part(facts.analysis, "correlations", name)
-        if found.get("coefficient") is not None:
-            spans = (
-                words.span(one.get("low"), one.get("high"), digits=3) for one in (_naive(found), _recommended(found))
-            )
-            rows.append((words(f"{name}_name"), words.number(found["coefficient"], 3), *spans))
-    heads = (words("coefficient"), words("value"), words("naive"), words("honest"))
-    return Grid(words("correlations"), heads, tuple(rows), words("naive_note")) if rows else None
-
-
-def _interval_table(facts: ReportFacts, words: Words) -> Grid | None:
-    """Return every interval of Pearson's r with what it assumes and what speaks against it."""
-    rows: list[Row] = []
-    for one in _part(facts.analysis, "correlations", "pearson").get("intervals") or []:
-        span = words.span(one.get("low"), one.get("high"), digits=3)
-        verdict = words("quote_this") if one.get("recommended") else str(one.get("doubt") or "–")
-        rows.append((str(one.get("assumption")), span, words.count(one.get("effective_size")), verdict))
-    heads = (words("if_true"), words("interval", level=_level(words, facts.analysis)), words("worth"), words("doubt"))
-    return Grid(words("pearson_intervals"), heads, tuple(rows), wordy=True) if rows else None
-
-
-def _curve_table(facts: ReportFacts, words: Words) -> Grid | None:
-    rows: list[Row] = []
-    for name, fit in _part(facts.analysis, "fits").items():
-        if not isinstance(fit, Mapping):
-            continue
-        left, end = _part(fit, "residuals"), _part(fit, "asymptote")
-        factor = 100.0 if _is_accuracy(facts) else 1.0
-        sigma, value = left.get("sigma"), end.get("value")
-        goes_to = "–" if value is None else words("not_fixed")
-        if value is not None and end.get("low") is not None:
-            goes_to = f"{words.number(factor * value)} ({words.span(end['low'], end.get('high'), factor=factor)})"
-        rows.append(
-            (
-                words(name) if name in TEXTS else str(name),
-                words.number(fit.get("r_squared"), 3),
-                words.number(None if sigma is None else factor * sigma),
-                words.number(left.get("lag1_autocorrelation")),
-                words.number(left.get("durbin_watson")),
-                goes_to,
-            )
-        )
-    heads = (words("curve"), "R²", words("rmse"), words("lag1"), words("durbin_watson"), words("asymptote"))
-    return Grid(words("curves"), heads, tuple(rows), _comparison(facts, words)) if rows else None
-
-
-def _comparison(facts: ReportFacts, words: Words) -> str:
-    found = _part(facts.analysis, "comparison")
-    ratio = _part(found, "error_ratio")
-    if (found.get("first"), found.get("second")) != ("linear", "saturating") or ratio.get("value") is None:
-        return str(found.get("refused") or found.get("verdict") or "")
-    return words(
-        "comparison",
-        wins=found.get("num_second_better"),
-        origins=found.get("num_origins"),
-        ratio=words.number(ratio["value"], 1),
-        interval=interval_text(words, ratio),
-    )
-
-
-def _rate_table(facts: ReportFacts, words: Words) -> Grid | None:
-    rows: list[Row] = []
-    for name in ("line", "last_third", "end_of_curve"):
-        if (rate := _part(facts.analysis, "rates", name)).get("value") is not None:
-            value = words.number(rate["value"], 2, sign=True)
-            span = words.span(rate.get("low"), rate.get("high"), digits=2)
-            rows.append((words(f"rate_{name}"), value, span, str(rate.get("method") or "–")))
-    level = words("interval", level=_level(words, facts.analysis))
-    heads = (words("slope"), words("value"), level, words("method"))
-    return (
-        Grid(_rate_name(facts, words), heads, tuple(rows), _forecast_note(facts, words), wordy=True) if rows else None
-    )
-
-
-def _forecast_note(facts: ReportFacts, words: Words) -> str:
-    forecast = _part(facts.analysis, "forecast")
-    if forecast.get("refused"):
-        return words("forecast_refused", reason=forecast["refused"])
-    if forecast.get("line_value") is None or not _is_accuracy(facts):
-        return ""
-    step = words.count(forecast.get("target_step"))
-    return words("line_would_say", value=words.percent(forecast["line_value"]), step=step)
+    return Grid(words("classes"), tuple(heads[column] for column in keep), shown, (words("class_note"),))
 
 
 def fills(facts: ReportFacts) -> list[dict[str, Any]]:
@@ -375,7 +216,7 @@ def run_rows(facts: ReportFacts, words: Words) -> tuple[Row, ...]:
     if last.get("tokens") and isinstance(start.get("flops_per_token"), int | float):
         rows.append((words("flop"), f"{last['tokens'] * start['flops_per_token']:.3g}"))
     if history.has("train", "mfu"):
-        rows.append((words("mfu"), words.percent(float(history.column("train", "mfu").value[-1]))))
+        rows.append((words("mfu"), words.percent(float(np.median(history.column("train", "mfu").value)))))
     for name in ("num_parameters", "device", "precision", "threads"):
         if start.get(name) is not None:
             rows.append((words(name), words.plain(start[name])))
@@ -412,9 +253,9 @@ def limits(facts: ReportFacts, words: Words) -> tuple[str, ...]:
         found += [words("limit_source"), words("limit_masks")]
         if isinstance(count := entry.get("predictions"), int) and count < WANTED_PREDICTIONS:
             found.append(words("limit_predictions", count=words.count(count)))
-    if _part(facts.analysis, "correlations"):
+    if part(facts.analysis, "correlations"):
         found.append(words("limit_correlation"))
-    if _part(facts.analysis, "forecast", "interval"):
+    if part(facts.analysis, "forecast", "interval"):
         found.append(words("limit_forecast"))
     if facts.absent:
         found.append(words("not_there", files=", ".join(facts.absent)))

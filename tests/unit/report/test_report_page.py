@@ -52,7 +52,7 @@ class Reader(html.parser.HTMLParser):
 
     @property
     def text(self):
-        return re.sub(r"\s+", " ", "".join(self.texts))
+        return re.sub(r"\s+", " ", " ".join(self.texts))
 
 
 @pytest.fixture
@@ -232,6 +232,31 @@ def test_few_predictions_are_named_as_a_limit(facts):
     text = Reader(render_page(dataclasses.replace(facts, baselines=tables))).text
     assert "Only 150 held-out predictions" in text
     assert "held-out predictions stand behind" not in Reader(render_page(facts)).text
+
+
+def test_the_quoted_interval_keeps_the_doubt_about_it(facts):
+    analysis = copy.deepcopy(dict(facts.analysis))
+    intervals = [
+        {"name": "naive", "low": 0.7, "high": 0.9, "assumption": "independent", "doubt": "they are not"},
+        {"low": 0.5, "high": 0.95, "assumption": "noise", "residuals_of": "saturating", "effective_size": 13.8}
+        | {"doubt": "only 13.8 effective readings", "recommended": True},
+    ]
+    analysis["correlations"] = {"pearson": {"coefficient": 0.857, "num": 40, "intervals": intervals}}
+    text = Reader(render_page(dataclasses.replace(facts, analysis=analysis))).text
+    assert "the one to quote; only 13.8 effective readings" in text
+    assert "0.857 95 % interval 0.50 to 0.95 40 readings, as from 14 independent ones" in text
+    intervals[1]["recommended"] = False
+    text = Reader(render_page(dataclasses.replace(facts, analysis=analysis))).text
+    assert "no interval can be vouched for" in text
+
+
+def test_an_asymptote_that_the_data_do_not_fix_is_not_given(facts):
+    fit = {"family": "power_law", "asymptote": {"value": 1.0, "low": -7.4, "high": 9.4}, "residuals": None}
+    bent = {"family": "saturating", "asymptote": {"value": 0.2, "low": 0.18, "high": 0.22}, "r_squared": 0.9}
+    analysis = dict(facts.analysis) | {"fits": {"power_law": fit, "saturating": bent, "linear": None}}
+    text = Reader(render_page(dataclasses.replace(facts, analysis=analysis))).text
+    assert "power law – – – – not fixed by the data" in text
+    assert "saturating exponential 0.900 – – – 20.0 % (18.0 to 22.0)" in text
 
 
 def test_examples_show_the_first_candidate_in_its_blank(facts):
