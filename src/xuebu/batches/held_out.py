@@ -35,7 +35,8 @@ def held_out_pairs(store: Store) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     Neighbors are taken two by two along each unbroken run of sentences, so that no sentence is used twice. Every
     other pair then hands its second sentence on to the next such pair of another group (same source and script):
     labels are balanced, and all second sentences come from the same pool of texts. A pair for which no stranger is
-    left keeps its true neighbor and the label NO_PAIR: it is scored for masked tokens only.
+    left, or that would upset the balance, keeps its true neighbor and the label NO_PAIR: it is scored for masked
+    tokens only.
     """
     anchors = np.asarray(store.anchors)
     runs = np.concatenate([[0], np.cumsum(np.diff(anchors) != 1)]) if len(anchors) else np.zeros(0, dtype=np.int64)
@@ -54,25 +55,30 @@ def held_out_pairs(store: Store) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
         found = source >= 0
         labels[strangers] = np.where(found, 0, NO_PAIR)
         second[strangers[found]] = first[strangers[source[found]]] + 1
-        labels[members[0 : 2 * int((~found).sum()) : 2]] = NO_PAIR  # keep the two labels equally frequent
+        # As many of the one label as of the other, also among the first so and so many: a neighbor pair is judged
+        # only where the pair after it found its stranger.
+        neighbors = members[0::2]
+        labels[neighbors[len(strangers) :]] = NO_PAIR
+        labels[neighbors[: len(strangers)][~found]] = NO_PAIR
     return first, second, labels
 
 
 def _derange(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return for each element the index of one of another group, each index used at most once; -1 where none is left.
+    """Return for each element the index of one of another group, a permutation of those that have one; else -1.
 
     Sorted by group and shifted by the size of the largest group, no element meets its own group as long as no group
-    holds more than half of all; of a larger group the surplus stays without a partner.
+    holds more than half of all; of a larger group the surplus stays out, neither taking nor giving.
     """
-    size = len(groups)
-    source = np.full(size, -1, dtype=np.int64)
-    if not size:
+    source = np.full(len(groups), -1, dtype=np.int64)
+    if not len(groups):
         return source
     by_group = np.argsort(groups, kind="stable")
-    largest = int(np.unique(groups, return_counts=True)[1].max())
-    partner = np.roll(by_group, -largest)
-    differs = groups[by_group] != groups[partner]
-    source[by_group[differs]] = partner[differs]
+    _, starts, counts = np.unique(groups[by_group], return_index=True, return_counts=True)
+    top = int(counts.argmax())
+    surplus = max(2 * int(counts[top]) - len(groups), 0)
+    end = int(starts[top] + counts[top])
+    taking = np.delete(by_group, np.arange(end - surplus, end))
+    source[taking] = np.roll(taking, surplus - int(counts[top]))
     return source
 
 
