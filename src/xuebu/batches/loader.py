@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import numpy as np
 import numpy.typing as npt
 
 from xuebu.batches.batch import NO_PAIR, Batch
 from xuebu.batches.masking import mask_tokens
-from xuebu.batches.pairs import draw_strangers
+from xuebu.batches.pairs import check_strangers, draw_strangers
 from xuebu.batches.rows import NUM_SPECIAL, Rows, assemble_rows
 from xuebu.batches.settings import BatchSettings
 from xuebu.errors import StoreError
@@ -34,7 +34,8 @@ class Loader:
         seed: the run's seed.
 
     Raises:
-        StoreError: the vocabulary is another than the store's, or there is nothing to train on.
+        StoreError: the vocabulary is another than the store's, there is nothing to train on, or a source has neighbors
+            but no strangers.
     """
 
     def __init__(self, store: Store, vocabulary: Vocabulary, settings: BatchSettings, seed: int) -> None:
@@ -45,6 +46,8 @@ class Loader:
         if not self.num_samples:
             hint = 'no two sentences are neighbors; train with objective = "mlm"' if store.num_sentences else "is empty"
             raise StoreError(f"{store.folder}: {hint}")
+        if settings.objective == "nsp":
+            check_strangers(store)
 
     def epoch_of(self, step: int) -> float:
         """Return how many epochs lie behind the end of a step (1-based)."""
@@ -137,7 +140,7 @@ def finish_batch(
     )
 
 
-def prefetch(make: Callable[[int], Batch], first: int, last: int, depth: int = 4) -> Iterator[Batch]:
+def prefetch(make: Callable[[int], Batch], first: int, last: int, depth: int = 4) -> Generator[Batch, None, None]:
     """Yield make(first), ..., make(last), made ahead of their use in one background thread.
 
     Which thread makes a batch changes nothing about it. Errors of `make` are raised at the place of their batch; the

@@ -12,6 +12,32 @@ from xuebu.tokens.store import Store
 MAX_DRAWS = 64
 
 
+def check_strangers(store: Store) -> None:
+    """Refuse a store in which some sentence has a neighbor but no stranger: training would meet it sooner or later.
+
+    Raises:
+        StoreError: a pool (source and script) that has neighbors holds one group only; names its source.
+    """
+    has_anchor = np.diff(np.searchsorted(store.anchors, store.document_offsets)) > 0
+    pools, groups = np.asarray(store.document_pool), np.asarray(store.document_group)
+    in_order = np.lexsort((groups, pools))
+    first = np.searchsorted(pools[in_order], np.arange(store.num_pools))
+    last = np.append(first[1:], len(pools)) - 1
+    is_single = groups[in_order][first] == groups[in_order][last]
+    for pool in np.unique(pools[has_anchor]):
+        if is_single[pool]:
+            raise _single_group(store, int(pool))
+
+
+def _single_group(store: Store, pool: int) -> StoreError:
+    facts = store.pools()[pool]
+    script = f", script {facts['script']!r}," if facts["script"] else ""
+    return StoreError(
+        f"{store.folder}: next-sentence pairs need at least two groups (titles) of each source and script, and source "
+        f'{facts["source"]!r}{script} has a single one; add documents, or train with objective = "mlm"'
+    )
+
+
 def draw_strangers(
     store: Store, sentences: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.int64]:
@@ -29,7 +55,7 @@ def draw_strangers(
         int64[B], sentence b. Drawn uniformly by rejection; after 64 misses, the next fitting one in the pool's order.
 
     Raises:
-        StoreError: a pool (source and script) holds one group only, so no stranger exists.
+        StoreError: a pool (source and script) holds one group only, so no stranger exists (see `check_strangers`).
     """
     documents = store.document_of(sentences)
     groups = store.document_group[documents]
@@ -46,19 +72,15 @@ def draw_strangers(
         if not pending.size:
             return chosen
     for row in pending:
-        chosen[row] = _next_stranger(store, int(starts[row]), int(ends[row]), int(groups[row]), int(keys[row]))
+        chosen[row] = _next_stranger(store, int(pools[row]), int(groups[row]), int(keys[row]))
     return chosen
 
 
-def _next_stranger(store: Store, start: int, end: int, group: int, key: int) -> int:
+def _next_stranger(store: Store, pool: int, group: int, key: int) -> int:
     """Return the first sentence of another group from a drawn place on, around the pool."""
-    first = start + int(draw_below(key, MAX_DRAWS, end - start))
-    pool = np.asarray(store.pool_sentences[start:end])
-    in_order = np.roll(pool, start - first)
+    sentences = np.asarray(store.pool_sentences[store.pool_offsets[pool] : store.pool_offsets[pool + 1]])
+    in_order = np.roll(sentences, -int(draw_below(key, MAX_DRAWS, len(sentences))))
     fits = np.flatnonzero(store.document_group[store.document_of(in_order)] != group)
     if not fits.size:
-        raise StoreError(
-            f"{store.folder}: next-sentence pairs need at least two groups (titles) of one source and script, and one "
-            'pool has a single group; add documents, or train with objective = "mlm"'
-        )
+        raise _single_group(store, pool)
     return int(in_order[fits[0]])
