@@ -26,7 +26,7 @@ from xuebu.files import sha256_bytes, sync_folder, to_json
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d{8,})")
-_TENSOR_FILES = ("model", "optimizer")
+_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,33 +107,39 @@ def read_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: a file is missing, damaged or of a newer format; names it.
     """
     manifest = _read_manifest(path)
-    if manifest["format"] > FORMAT:
-        raise CheckpointError(f"{path}: written by a newer xuebu (format {manifest['format']}); upgrade to read it")
     data: dict[str, bytes] = {}
-    for name, facts in manifest["files"].items():
+    for name, digest in manifest["files"].items():
         try:
             data[name] = (path / name).read_bytes()
         except OSError as error:
             raise CheckpointError(f"{path / name}: {error.strerror}") from None
-        if sha256_bytes(data[name]) != facts["sha256"]:
+        if sha256_bytes(data[name]) != digest:
             raise CheckpointError(
                 f"{path / name}: damaged ({len(data[name])} bytes do not give the manifest's SHA-256)"
             )
     try:
-        model, optimizer = (load_tensors(data[f"{name}.safetensors"]) for name in _TENSOR_FILES)
+        model, optimizer = (load_tensors(data[name]) for name in _FILES[:2])
         return Checkpoint(manifest["step"], model, optimizer, json.loads(data["state.json"]))
-    except (KeyError, ValueError, SafetensorError) as error:
+    except (ValueError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this program ({error})") from None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    """Return the step of a manifest and the digest of each file."""
+    where = path / "manifest.json"
     try:
-        manifest = json.loads((path / "manifest.json").read_bytes())
-        return {"format": int(manifest["format"]), "step": int(manifest["step"]), "files": dict(manifest["files"])}
+        manifest = json.loads(where.read_bytes())
+        written_by, step = int(manifest["format"]), int(manifest["step"])
+        files = {} if written_by > FORMAT else {name: manifest["files"][name]["sha256"] for name in _FILES}
     except OSError as error:
-        raise CheckpointError(f"{path / 'manifest.json'}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path / 'manifest.json'}: damaged ({error})") from None
+        raise CheckpointError(f"{where}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise CheckpointError(f"{where}: damaged ({error})") from None
+    if written_by > FORMAT:
+        raise CheckpointError(f"{where}: written by a newer xuebu (format {written_by}); upgrade to read it")
+    if path.name != f"step-{step:08d}":
+        raise CheckpointError(f"{where}: damaged (it is of step {step}, the folder of another)")
+    return {"step": step, "files": files}
 
 
 def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -153,12 +159,18 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, problems
 
 
-def prune_checkpoints(folder: Path, *, keep_last: int, keep_every: int) -> None:
-    """Remove all but the newest `keep_last` checkpoints and those at multiples of `keep_every` (0: none)."""
-    for step, path in list_checkpoints(folder)[keep_last:]:
-        if not (keep_every and step % keep_every == 0):
+def prune_checkpoints(folder: Path, step: int, *, keep_last: int, keep_every: int) -> None:
+    """Remove all but the newest `keep_last` checkpoints up to `step` and those at multiples of `keep_every` (0: none).
+
+    Later ones are damaged, or the run would stand there: they count for nothing, and are written again when the run
+    comes to them. What a killed process left half written or half removed goes too.
+    """
+    done = [(at, path) for at, path in list_checkpoints(folder) if at <= step]
+    for at, path in done[keep_last:]:
+        if not (keep_every and at % keep_every == 0):
             # Renamed first: a half-removed folder must not pass for a checkpoint.
             doomed = path.with_name(f"{path.name}.partial")
             shutil.rmtree(doomed, ignore_errors=True)
             path.rename(doomed)
-            shutil.rmtree(doomed)
+    for leftover in folder.glob("step-*.partial"):
+        shutil.rmtree(leftover)

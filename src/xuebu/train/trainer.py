@@ -196,18 +196,20 @@ class Trainer:
                         self._record_training(history)
                     if self.step % settings.evaluate_every == 0 or last:
                         self._record_evaluation(history)
-                    if self.step % settings.checkpoint_every == 0 or last or self.stop.reason:
+                    stopping = bool(self.stop.reason)  # read once: a signal may come between saving and leaving
+                    if self.step % settings.checkpoint_every == 0 or last or stopping:
                         self._save(history)
                         saved = self.step
                     task.show(self._figures())
                     task.advance()
-                    if self.stop.reason:
+                    if stopping:
                         break
                     started = time.perf_counter()
         except TrainingError as error:
             if saved != self.step:
                 self._save(history)
-            raise TrainingError(f"{error}; the state before it is saved in {self.folder.checkpoints}") from None
+            kept = f"; the state before it is saved in {self.folder.checkpoints}" if self.step else ""
+            raise TrainingError(f"{error}{kept}") from None
         finally:
             history.close()
         return Outcome(self.step, self.step == settings.steps, self.stop.reason, self.model)
@@ -222,7 +224,7 @@ class Trainer:
         for number, micro in self.world.share(list(enumerate(micro_batches))):
             torch.manual_seed(seed_of(self.settings.seed, "dropout", step, number))
             losses = compute_losses(self.model, micro, self.machine.device, self.machine.precision)
-            (losses.mlm_nats / predictions + losses.nsp_nats / pairs).backward()
+            (losses.mlm_nats / predictions + losses.nsp_nats / pairs).backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 parts = (losses.mlm_nats, losses.mlm_hits.sum(), losses.nsp_nats, losses.nsp_hits.sum())
                 sums += torch.stack([part.double() for part in parts])
@@ -314,5 +316,8 @@ class Trainer:
             Checkpoint(self.step, tensors, optimizer_tensors(self.model, self.optimizer), state),
         )
         prune_checkpoints(
-            self.folder.checkpoints, keep_last=self.settings.keep_checkpoints, keep_every=self.settings.keep_every
+            self.folder.checkpoints,
+            self.step,
+            keep_last=self.settings.keep_checkpoints,
+            keep_every=self.settings.keep_every,
         )
