@@ -141,10 +141,9 @@ def read_run_facts(folder: RunFolder) -> RunFacts:
             digests=run["digests"],
             version=run["version"],
         )
-    except KeyError as error:
-        raise ConfigError(
-            f"{where}: key {error} is missing; the file was changed, or written by another version"
-        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        fault = f"key {error} is missing" if isinstance(error, KeyError) else error
+        raise ConfigError(f"{where}: {fault}; the file was changed, or written by another version") from None
 
 
 def code_digest() -> str:

@@ -45,11 +45,15 @@ def start_run(
         stop: how to end early.
 
     Raises:
-        ResumeError: the folder holds a run already.
+        ResumeError: the folder holds a run already, or what is left of one.
         XuebuError: as the parts that are asked.
     """
     if folder.run_toml.exists():
         raise ResumeError(f"{folder.path}: holds a run already; go on with it by --resume, or choose another folder")
+    if folder.history.exists() or list_checkpoints(folder.checkpoints):
+        raise ResumeError(
+            f"{folder.path}: holds the history or checkpoints of a run without its run.toml; choose another folder"
+        )
     stores = Store.open(train_store), Store.open(held_out_store)
     words = load_vocabulary(vocabulary)
     facts = RunFacts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
+from xuebu.batches.packing import LENGTH_MULTIPLE
 from xuebu.batches.settings import BatchSettings, EvaluationSettings
 from xuebu.config import Range, to_table
 from xuebu.corpus.settings import CorpusSettings, VerifySettings
@@ -95,6 +96,16 @@ class Recipe:
             raise ConfigError(
                 f"`batches.sequence_length` = {self.batches.sequence_length} is more than "
                 f"`model.max_positions` = {self.model.max_positions}"
+            )
+        padded = -(-self.batches.sequence_length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+        if 0 < self.train.micro_batch_tokens < padded:
+            raise ConfigError(
+                f"`train.micro_batch_tokens` = {self.train.micro_batch_tokens} is less than one sequence, "
+                f"`batches.sequence_length` = {self.batches.sequence_length} rounded up to {padded}"
+            )
+        if self.batches.objective == "nsp" and not self.model.nsp_head:
+            raise ConfigError(
+                '`batches.objective` = "nsp" needs `model.nsp_head` = true; or set the objective to "mlm"'
             )
 
     def differing_keys(self, other: Recipe) -> list[str]:
