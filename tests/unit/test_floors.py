@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "xuebu"
 FLOORS = {
-    0: ["errors", "config", "files", "rng", "progress", "fonts"],
+    0: ["errors", "config", "files", "rng", "progress", "runtime", "fonts"],
     1: ["corpus", "history"],
     2: ["tokens", "analysis", "seed"],
     3: ["batches", "charts"],

@@ -29,8 +29,13 @@ HELD_OUT_MASKING = BatchSettings(
 )
 
 
-def held_out_pairs(store: Store) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]]:
+def held_out_pairs(
+    store: Store, max_pairs_per_group: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]]:
     """Return disjoint sentence pairs of a store: first, second and label, each [number of pairs].
+
+    Of each group at most `max_pairs_per_group` are taken: one article of book length would else decide the figure, and
+    make its interval useless.
 
     Neighbors are taken two by two along each unbroken run of sentences, so that no sentence is used twice. Every
     other pair then hands its second sentence on to the next such pair of another group (same source and script):
@@ -44,6 +49,7 @@ def held_out_pairs(store: Store) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
     first = anchors[place_in_run % 2 == 0]
     documents = store.document_of(first)
     order = np.argsort(draw_bits(key_of("held-out order"), first ^ store.document_key[documents].astype(np.int64)))
+    order = order[_rank_within(store.document_group[documents[order]]) < max_pairs_per_group]
     first, documents = first[order], documents[order]
     second = first + 1
     labels = np.ones(len(first), dtype=np.int8)
@@ -61,6 +67,15 @@ def held_out_pairs(store: Store) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.
         labels[neighbors[len(strangers) :]] = NO_PAIR
         labels[neighbors[: len(strangers)][~found]] = NO_PAIR
     return first, second, labels
+
+
+def _rank_within(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each element how many of its group stand before it."""
+    by_group = np.argsort(groups, kind="stable")
+    in_order = groups[by_group]
+    rank = np.empty(len(groups), dtype=np.int64)
+    rank[by_group] = np.arange(len(groups)) - np.searchsorted(in_order, in_order, side="left")
+    return rank
 
 
 def _derange(groups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -90,7 +105,7 @@ def held_out_batches(
     Args:
         store: the held-out tokens.
         vocabulary: the run's vocabulary.
-        settings: the floor on predictions that asks for further rounds of masks.
+        settings: the most pairs of a group, and the floor on predictions that asks for further rounds of masks.
         batches: for the length of sequences and whether there are pairs; its masking settings are not read.
         predictions: after how many masked tokens to stop.
 
@@ -103,7 +118,7 @@ def held_out_batches(
     count = 0
     target = predictions
     for round_number in range(_MAX_ROUNDS):
-        for batch in _round(store, vocabulary, batches, round_number):
+        for batch in _round(store, vocabulary, batches, settings.max_pairs_per_group, round_number):
             chosen.append(batch)
             count += batch.num_predictions
             if count >= target:
@@ -116,12 +131,15 @@ def held_out_batches(
     return chosen
 
 
-def _round(store: Store, vocabulary: Vocabulary, batches: BatchSettings, round_number: int) -> Iterator[Batch]:
+def _round(
+    store: Store, vocabulary: Vocabulary, batches: BatchSettings, max_pairs_per_group: int, round_number: int
+) -> Iterator[Batch]:
     if batches.objective == "nsp":
-        first, second, labels = held_out_pairs(store)
+        first, second, labels = held_out_pairs(store, max_pairs_per_group)
     else:
         first = np.arange(store.num_sentences)
         first = first[np.argsort(draw_bits(key_of("held-out order"), first))]
+        first = first[_rank_within(store.document_group[store.document_of(first)]) < 2 * max_pairs_per_group]
         labels = np.full(len(first), NO_PAIR, dtype=np.int8)
     mask_key = key_of("held-out mask", round_number)
     for start in range(0, len(first), _ROWS_PER_BATCH):

@@ -49,3 +49,5 @@ class EvaluationSettings:
     """At most how many the evaluation at the end scores; the baselines are scored on the same ones."""
     min_predictions: Annotated[int, Range(1)] = 2_000
     """Where one round of masks gives fewer, further rounds mask the same text anew until there are so many."""
+    max_pairs_per_group: Annotated[int, Range(1)] = 40
+    """Most sentence pairs of one held-out group (title): a single long article must not decide the figure."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from xuebu import __version__
 from xuebu.errors import XuebuError
+from xuebu.runtime import prepare_environment
 
 USAGE_ERROR = 2
 
@@ -69,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name is None:
         return _unknown(given)
     module_name, function, _ = COMMANDS[name]
-    # Before torch is loaded: threads that wait should soon sleep, not spin. Measured with another process on the
-    # machine: up to 15 times the tokens a second; alone: no difference (docs/journal.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    prepare_environment()
     try:
         module = importlib.import_module(f"xuebu.cli.{module_name}")
         result: int = getattr(module, function)(given[len(name.split()) :])

@@ -39,6 +39,7 @@ def analyze(arguments: Sequence[str]) -> int:
     from xuebu.charts.draw import draw
     from xuebu.charts.figures import step_correlation, training_curves
     from xuebu.files import read_json, write_json
+    from xuebu.fonts import cjk_font
     from xuebu.history.importers import read_any
     from xuebu.report.page import write_report
 
@@ -60,7 +61,7 @@ def analyze(arguments: Sequence[str]) -> int:
             ("training_curves", training_curves(history)),
             ("step_correlation", step_correlation(history, analysis.to_json())),
         ):
-            for path in draw(figure, asked.out / name):
+            for path in draw(figure, asked.out / name, font=cjk_font()):
                 print_plain(console, f"chart     {path}")
         print_plain(console, f"analysis  {asked.out / 'analysis.json'}")
     return 0

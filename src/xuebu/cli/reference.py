@@ -1,4 +1,4 @@
-"""The reference page of commands and settings, made from the code: `python -m xuebu.cli.reference > docs/reference.md`."""
+"""The reference page of commands and settings: `python -m xuebu.cli.reference > docs/reference.md`."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def resolve_machine(settings: TrainSettings, hidden_size: int) -> Machine:
         budget = 65_536 if device == "cuda" else (8_192 if hidden_size <= 256 else 4_096)
     return Machine(
         device=device,
-        device_name=torch.cuda.get_device_name() if device == "cuda" else _cpu_name(),
+        device_name=torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         torch_version=torch.__version__,
         precision=precision,
         threads=threads,
@@ -86,7 +86,7 @@ def check_machine(recorded: Machine) -> list[str]:
     here = {
         "device_name": torch.cuda.get_device_name()
         if torch.cuda.is_available() and recorded.device == "cuda"
-        else _cpu_name(),
+        else cpu_name(),
         "torch_version": torch.__version__,
     }
     return [
@@ -133,7 +133,8 @@ def _cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags or "bf16" in flags
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the model name of the processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

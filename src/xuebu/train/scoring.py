@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def score_model(
 ) -> dict[str, Any]:
     """Return the content of baselines.json: accuracies with intervals, and signed differences from counting.
 
-    Intervals are clustered by held-out document, since the predictions of one text are not independent. The masks are
+    Intervals are clustered by held-out group (title), since the predictions of one text are not independent. The masks are
     fixed, so their sampling error is common to all steps of a run and to all runs: it is in the levels given here.
     """
     questions = held_out_batches(
@@ -53,6 +54,12 @@ def score_model(
         predictions=recipe.evaluation.final_predictions,
     )
     answers = evaluate(model, questions, machine)
+    # Documents of one group (parts of an article) are alike: the group is what counts as independent.
+    answers = replace(
+        answers,
+        documents=held_out_store.document_group[answers.documents],
+        nsp_documents=held_out_store.document_group[answers.nsp_documents],
+    )
     loader = Loader(train_store, vocabulary, recipe.batches, recipe.train.seed)
     rule_steps = min(_RULE_STEPS, max(1, loader.num_samples // recipe.batches.sequences_per_step))
     counting = score_baselines(
