@@ -12,7 +12,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from xuebu.errors import InputError
 
@@ -30,7 +30,7 @@ def open_binary(path: Path) -> IO[bytes]:
     """Open a file for reading, decompressed on the way if its name ends in .gz, .bz2 or .xz."""
     match path.suffix.lower():
         case ".gz":
-            return gzip.open(path, "rb")
+            return cast(IO[bytes], gzip.open(path, "rb"))
         case ".bz2":
             return bz2.open(path, "rb")
         case ".xz":
@@ -149,7 +149,7 @@ class DigestWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._partial = path.with_name(f".{path.name}.partial")
-        self._stream = io.BufferedWriter(self._partial.open("wb", buffering=0), 1 << 20)  # type: ignore[arg-type]
+        self._stream = io.BufferedWriter(self._partial.open("wb", buffering=0), 1 << 20)
         self._digest = hashlib.sha256()
 
     def write_line(self, line: str) -> None:

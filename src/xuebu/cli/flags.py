@@ -89,7 +89,7 @@ def _with_settings(cls: type[T], settings: object) -> T:
         for field in dataclasses.fields(cls)  # type: ignore[arg-type]
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return cls(**required, settings=settings)
+    return cls(**required, settings=settings)  # type: ignore[call-arg]
 
 
 def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
