@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: study test long check bench setup clean
+.PHONY: study test long check bench docs setup clean
 .DELETE_ON_ERROR:
 
 study: setup ## the main job: raw text -> corpus -> vocabulary -> pretraining -> analysis -> charts -> report
@@ -24,6 +24,11 @@ check: setup ## style, types, floors
 
 bench: setup ## every benchmark, shortened; each prints a table, then one line of JSON
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script --quick || exit 1; done
+
+docs: setup ## the documentation as a site; a warning is an error
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/site/index.html opens from the disk; its search needs a server: python3 -m http.server -d build/site"
 
 setup: $(STAMP)
 
