@@ -41,8 +41,11 @@ class TrainArguments:
 
 def train(arguments: Sequence[str]) -> int:
     """Run the command."""
+    _refuse_settings_on_resume(arguments)
     asked = parse(TrainArguments, arguments, prog="xuebu train", default_recipe=DEFAULT_RECIPE)
-    _check(asked, arguments)
+    missing = [flag for flag, value in (("--corpus", asked.corpus), ("--out", asked.out)) if value is None]
+    if missing and asked.resume is None:
+        raise ConfigError(f"{' and '.join(missing)} missing: name the corpus and the new run, or a run to --resume")
     from xuebu.study import StudyFolder, prepare_run, resume_and_describe, train_and_describe
     from xuebu.train.session import stop_on_signals
 
@@ -52,7 +55,7 @@ def train(arguments: Sequence[str]) -> int:
         if asked.resume is not None:
             result = resume_and_describe(StudyFolder(asked.resume), inexact=asked.inexact, progress=progress, stop=stop)
         else:
-            assert asked.corpus is not None and asked.out is not None  # by _check
+            assert asked.corpus is not None and asked.out is not None  # `missing` is empty
             folder = StudyFolder(asked.out)
             prepare_run(folder, asked.corpus, asked.settings, vocabulary=asked.vocab, progress=progress)
             result = train_and_describe(folder, asked.settings, progress=progress, stop=stop)
@@ -67,14 +70,9 @@ def train(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check(asked: TrainArguments, arguments: Sequence[str]) -> None:
-    """Refuse flags that contradict each other."""
-    if asked.resume is not None:
-        allowed = {"--resume", "--inexact"}
-        others = [word for word in arguments if word.startswith("--") and word.partition("=")[0] not in allowed]
-        if others:
-            raise ConfigError(f"--resume takes every setting from the run's own run.toml; leave out {' '.join(others)}")
-        return
-    missing = [flag for flag, value in (("--corpus", asked.corpus), ("--out", asked.out)) if value is None]
-    if missing:
-        raise ConfigError(f"{' and '.join(missing)} missing: name the corpus and the new run, or a run to --resume")
+def _refuse_settings_on_resume(arguments: Sequence[str]) -> None:
+    """Refuse settings beside --resume, before they are read: the run has its own."""
+    flags = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    others = [flag for flag in flags if flag not in ("--resume", "--inexact", "--help")]
+    if "--resume" in flags and others:
+        raise ConfigError(f"--resume takes every setting from the run's own run.toml; leave out {' '.join(others)}")

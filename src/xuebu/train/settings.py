@@ -64,7 +64,9 @@ class TrainSettings:
     def __post_init__(self) -> None:
         """Check what no single field can tell."""
         if self.warmup_steps > self.steps:
-            raise ConfigError(f"`warmup_steps` = {self.warmup_steps} is more than `steps` = {self.steps}")
+            raise ConfigError(
+                f"`train.warmup_steps` = {self.warmup_steps} is more than `train.steps` = {self.steps}; set both"
+            )
         if self.learning_rate <= 0.0:
             raise ConfigError("`learning_rate` must be above 0")
 
