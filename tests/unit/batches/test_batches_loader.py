@@ -222,7 +222,9 @@ def test_masks_change_from_epoch_to_epoch(tokens, read):
     for step in (1, 2):
         batch = loader.batch(step)
         shown = np.split(batch.input_ids, batch.row_offsets[1:-1])
-        masked.append({(row.documents, row.first): tuple(ids) for row, ids in zip(read.rows(batch), shown, strict=True)})
+        masked.append(
+            {(row.documents, row.first): tuple(ids) for row, ids in zip(read.rows(batch), shown, strict=True)}
+        )
     assert np.mean([masked[0][key] != masked[1][key] for key in masked[0] if len(key[1]) > 20]) > 0.9
 
 

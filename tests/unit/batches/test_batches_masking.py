@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_whole_words_go_together(tokens):
         is_chosen[batch.masked_positions] = True
         for start, stop in zip(batch.row_offsets[:-1], batch.row_offsets[1:], strict=True):
             bounds = word_bounds(tokens, ids[start:stop])
-            for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+            for first, last in itertools.pairwise(bounds):
                 part = slice(start + first, start + last)
                 eligible = ids[part] >= SPECIAL
                 picked = set(is_chosen[part][eligible].tolist())

@@ -1,0 +1,59 @@
+"""What every test of training needs: one thread, no measuring of the machine, and a run in one call."""
+
+import json
+
+import pytest
+import torch
+
+from xuebu.train import machine
+from xuebu.train.folder import RunFolder
+from xuebu.train.session import resume_run, start_run
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(machine, "measure_peak", lambda device, precision: 1e11)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def start(tokens, tmp_path):
+    """Start a run of a recipe in a new folder; returns folder and outcome."""
+
+    def call(recipe, name="run", **options):
+        folder = RunFolder(tmp_path / name)
+        outcome = start_run(
+            folder,
+            recipe,
+            train_store=options.pop("train_store", tokens.folder / "train"),
+            held_out_store=options.pop("held_out_store", tokens.folder / "held_out"),
+            vocabulary=options.pop("vocabulary", tokens.folder / "vocab"),
+            **options,
+        )
+        return folder, outcome
+
+    return call
+
+
+@pytest.fixture
+def resume():
+    """`resume_run`."""
+    return resume_run
+
+
+@pytest.fixture
+def records():
+    """The records of a run's history, of one kind; without the fields that clocks decide."""
+
+    def read(folder, kind=None):
+        lines = [json.loads(line) for line in folder.history.read_text(encoding="utf-8").splitlines()]
+        clocks = ("seconds", "tokens_per_second", "mfu")
+        return [
+            {key: value for key, value in line.items() if key not in clocks}
+            for line in lines
+            if kind in (None, line["kind"])
+        ]
+
+    return read

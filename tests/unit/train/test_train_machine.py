@@ -1,0 +1,82 @@
+import dataclasses
+import os
+
+import pytest
+import torch
+
+from xuebu.errors import ConfigError, ResumeError
+from xuebu.train import machine as machine_module
+from xuebu.train import parallel
+from xuebu.train.machine import Machine, check_machine, prepare, resolve_machine
+from xuebu.train.settings import TrainSettings
+
+measure_peak = machine_module.measure_peak  # before any fixture replaces it
+ONE_THREAD = TrainSettings(threads=1, device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_a_gpu_where_there_is_none(no_gpu):
+    with pytest.raises(ConfigError, match=r'`train.device` = "cuda", but torch sees no GPU here') as caught:
+        resolve_machine(dataclasses.replace(ONE_THREAD, device="cuda"), 128)
+    assert "\n" not in str(caught.value)
+    machine = dataclasses.replace(resolve_machine(ONE_THREAD, 128), device="cuda")
+    with pytest.raises(ResumeError, match="torch sees none here"):
+        prepare(machine)
+
+
+def test_automatic_choices(no_gpu, monkeypatch):
+    monkeypatch.setattr(machine_module, "_cpu_flags", lambda: "flags : fpu avx512f avx512_bf16 sse")
+    found = resolve_machine(dataclasses.replace(ONE_THREAD, device="auto", precision="auto"), 256)
+    assert (found.device, found.precision, found.threads, found.micro_batch_tokens) == ("cpu", "bf16", 1, 8_192)
+    monkeypatch.setattr(machine_module, "_cpu_flags", lambda: "flags : fpu avx2")
+    found = resolve_machine(dataclasses.replace(ONE_THREAD, device="auto", precision="auto"), 512)
+    assert (found.precision, found.micro_batch_tokens) == ("fp32", 4_096)
+    found = resolve_machine(dataclasses.replace(ONE_THREAD, precision="bf16", micro_batch_tokens=999), 512)
+    assert (found.precision, found.micro_batch_tokens) == ("bf16", 999)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 8})
+    assert resolve_machine(dataclasses.replace(ONE_THREAD, threads=0), 512).threads == 3
+
+
+def test_what_differs_is_named():
+    machine = resolve_machine(ONE_THREAD, 128)
+    assert check_machine(machine) == []
+    (line,) = check_machine(dataclasses.replace(machine, device_name="Abacus 1"))
+    assert line.startswith("device_name was 'Abacus 1', is ")
+    assert len(check_machine(dataclasses.replace(machine, device_name="x", torch_version="1.0"))) == 2
+
+
+def test_prepare_sets_threads():
+    prepare(dataclasses.replace(resolve_machine(ONE_THREAD, 128), threads=1, tune_allocator=False))
+    assert torch.get_num_threads() == 1
+
+
+def test_peak_is_that_of_a_matrix_product():
+    torch.set_num_threads(1)
+    assert 1e8 < measure_peak("cpu", "fp32", seconds=0.01) < 1e14
+
+
+def test_summary_is_a_line():
+    machine = Machine(
+        device="cpu", device_name="Some CPU", torch_version="2", precision="bf16", threads=2,
+        micro_batch_tokens=8_192, tune_allocator=True, peak_flops=4.2e11,
+    )  # fmt: skip
+    assert machine.summary() == "Some CPU · 2 threads · bf16, 420 GFLOP/s measured · 8,192 tokens a micro-batch"
+
+
+def test_shares_of_processes_are_the_whole():
+    items = list(range(11))
+    for size in (1, 2, 3, 11, 20):
+        shares = [parallel.World(rank, size).share(items) for rank in range(size)]
+        assert sorted(item for share in shares for item in share) == items
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ConfigError, match="one of 4 processes"):
+        parallel.join_world()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert parallel.join_world().is_main
