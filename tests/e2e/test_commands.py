@@ -81,7 +81,7 @@ def test_study_again_only_reads(study):
 
 def test_study_with_other_settings_is_refused(study):
     folder, _ = study
-    process = xuebu("study", "--out", folder, *SMALL, "--train.steps", 61, check=False)
+    process = xuebu("study", "--out", folder, *SMALL, "--train.steps", 61, "--train.warmup-steps", 6, check=False)
     assert process.returncode == 2
     assert "train.steps" in process.stderr and "--fresh" in process.stderr
 
