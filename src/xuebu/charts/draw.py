@@ -52,6 +52,12 @@ STROKES: dict[Role, Stroke] = {
     "frequency": Stroke("#b07a00", 1.5, (0, (2, 2))),
     "chance": Stroke("#767f8a", 1.3, (0, (1, 2))),
     "schedule": Stroke("#0072b2", 2.0),
+    "run_1": Stroke("#0072b2", 1.9),
+    "run_2": Stroke("#d55e00", 1.9, (0, (6, 2))),
+    "run_3": Stroke("#009e73", 1.9, (0, (2, 1.5))),
+    "run_4": Stroke("#b07a00", 1.9, (0, (7, 2, 1.5, 2))),
+    "run_5": Stroke("#a3508a", 1.9, (0, (4, 1.5, 1.5, 1.5, 1.5, 1.5))),
+    "run_6": Stroke("#767f8a", 1.9, (0, (1, 1))),
 }
 
 
@@ -172,9 +178,9 @@ def _draw_panel(axes: Any, panel: Panel, write: _Writer, *, x_labelled: bool) ->
         return
     for mark in panel.marks:
         _draw_mark(axes, mark, write)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS, integer=panel.x_unit == "count"))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}".replace("-", "−")))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value, panel.x_unit)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value, panel.y_unit)))
     axes.margins(x=0.02, y=0.06)
     if x_labelled:
@@ -280,6 +286,8 @@ def tick_text(value: float, unit: Unit) -> str:
             text = f"{value:.3g}" if value == 0 or abs(value) >= 0.1 else _scientific(value)
         case "number":
             text = f"{round(value, 9):,g}"
+        case "count":
+            text = f"{value:,.0f}"
     return text.replace("-", "−")
 
 

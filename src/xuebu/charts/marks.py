@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["train", "held_out", "linear", "saturating", "forecast", "counting", "frequency", "chance", "schedule"]
-"""What a mark means; `draw` gives every meaning one color and one stroke, the same in every chart."""
+RunRole = Literal["run_1", "run_2", "run_3", "run_4", "run_5", "run_6"]
+Role = (
+    Literal["train", "held_out", "linear", "saturating", "forecast", "counting", "frequency", "chance", "schedule"]
+    | RunRole
+)
+"""What a mark means; `draw` gives every meaning one color and one stroke, the same in every chart. In a comparison
+every run has a role of its own."""
 
-Unit = Literal["fraction", "points", "number", "rate"]
-"""How an axis is written: a fraction as percent, a difference of fractions as points, a number, a small rate."""
+Unit = Literal["fraction", "points", "number", "rate", "count"]
+"""How an axis is written: a fraction as percent, a difference of fractions as points, a number, a small rate, a whole
+number."""
 
 
 Language = Literal["both", "en", "zh"]
@@ -88,6 +94,7 @@ class Panel:
         title: above the axes.
         x_label, y_label: of the axes, unit included.
         y_unit: how the values of y are written.
+        x_unit: how the values of x are written.
         marks: in the order of the legend; lines lie over points, points over bands.
         note: one line under the title, e.g. a figure with its interval; None for none.
         nothing: what to say where there are no marks; None draws the empty axes.
@@ -104,6 +111,7 @@ class Panel:
     nothing: Label | None = None
     height: float = 1.0
     y_range: tuple[float, float] | None = None
+    x_unit: Unit = "count"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "vocab show": ("vocab", "show", "show a vocabulary, or how it cuts a text"),
     "train": ("train", "train", "pretrain on a corpus, or go on with a run exactly where it stopped"),
     "analyze": ("analyze", "analyze", "say what a run's history, or a published one, does and does not show"),
+    "compare": ("compare", "compare", "runs side by side: every figure, and the differences with their intervals"),
     "fill": ("fill", "fill", "fill in [MASK] with a trained model"),
     "params": ("model", "params", "count the parameters of a model, part by part"),
     "presets": ("model", "presets", "list the model presets"),
@@ -92,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         hint = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
         return _fail(f"{where}{error.strerror}{hint}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("\nxuebu: interrupted; what was finished before is kept, run the same command to go on", file=sys.stderr)
-        return 130
+        return 143 if error.args == ("SIGTERM",) else 130
 
 
 _TRAIN_MODULES = ("torch", "tokenizers", "safetensors", "rjieba")

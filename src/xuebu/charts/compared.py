@@ -1,0 +1,113 @@
+"""Runs side by side in one chart: what steps and tokens bought each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import numpy as np
+
+from xuebu.charts.figures import ACCURACY, NATS, STEP
+from xuebu.charts.marks import Figure, Label, Line, Panel, RunRole, Unit
+from xuebu.charts.smooth import smooth_readings
+from xuebu.history.records import History
+from xuebu.history.series import Floats, Series
+
+ROLES: tuple[RunRole, ...] = get_args(RunRole)
+MILLION = 1e6
+TOKENS = Label("million tokens", "百万词元")
+_PANELS: tuple[tuple[str, Label, Label, Unit], ...] = (
+    ("mlm_accuracy", Label("MLM accuracy", "掩码预测准确率"), ACCURACY, "fraction"),
+    ("mlm_loss_nats", Label("MLM loss", "掩码预测损失"), NATS, "number"),
+    ("nsp_accuracy", Label("NSP accuracy", "下一句预测准确率"), ACCURACY, "fraction"),
+)
+
+
+def run_comparison(runs: Mapping[str, History]) -> Figure:
+    """Return the figure "comparison": accuracy by step and by token, loss and NSP accuracy by step, a line a run.
+
+    Args:
+        runs: at most six histories by name, the order is that of the colors. A run without held-out readings is shown
+            by its training readings, smoothed over the ones before each.
+
+    Raises:
+        ValueError: there are more runs than colors that can be told apart.
+    """
+    if len(runs) > len(ROLES):
+        raise ValueError(f"{len(runs)} runs in one chart; at most {len(ROLES)} can be told apart")
+    accuracy, loss, nsp = (_panel(runs, *panel) for panel in _PANELS)
+    return Figure(
+        name="comparison",
+        title=Label("Comparison of runs", "训练对比"),
+        description=_description(runs),
+        panels=(accuracy, _by_token(runs), loss, nsp),
+        num_columns=2,
+        column_inches=5.6,
+    )
+
+
+def _panel(runs: Mapping[str, History], metric: str, title: Label, axis: Label, unit: Unit) -> Panel:
+    lines = [
+        _line(shown, shown.step.astype(float), role, name)
+        for role, (name, history) in zip(ROLES, runs.items(), strict=False)
+        if (shown := readings(history, metric)) is not None
+    ]
+    return Panel(
+        title=title,
+        x_label=STEP,
+        y_label=axis,
+        y_unit=unit,
+        marks=tuple(lines),
+        note=_note([history for history in runs.values() if history.has("train", metric)], metric),
+        nothing=Label(f"no run recorded {title.en}", f"没有一次训练记录{title.zh}"),
+    )
+
+
+def _by_token(runs: Mapping[str, History]) -> Panel:
+    lines = []
+    for role, (name, history) in zip(ROLES, runs.items(), strict=False):
+        shown = readings(history, "mlm_accuracy")
+        kind = next((one for one in ("eval", "train") if history.has(one, "tokens")), None)
+        if shown is not None and kind is not None:
+            tokens = history.column(kind, "tokens")
+            lines.append(_line(shown, np.interp(shown.step, tokens.step, tokens.value) / MILLION, role, name))
+    return Panel(
+        title=Label("MLM accuracy by tokens seen", "掩码预测准确率与词元数"),
+        x_label=TOKENS,
+        y_label=ACCURACY,
+        y_unit="fraction",
+        x_unit="number",
+        marks=tuple(lines),
+        nothing=Label("no run recorded tokens", "没有一次训练记录词元数"),
+    )
+
+
+def readings(history: History, metric: str) -> Series | None:
+    """Return the held-out readings of a metric, else the training readings smoothed, None where there are neither."""
+    if history.has("eval", metric):
+        return history.column("eval", metric)
+    if not history.has("train", metric):
+        return None
+    series = history.column("train", metric)
+    return Series(series.step, smooth_readings(series).level, series.count, series.metric, series.kind)
+
+
+def _note(histories: Sequence[History], metric: str) -> Label | None:
+    if all(history.has("eval", metric) for history in histories):
+        return None
+    return Label("of training batches, smoothed, where nothing was held out", "没有留出集的训练：训练批次，已平滑")
+
+
+def _line(series: Series, x: Floats, role: RunRole, name: str) -> Line:
+    return Line(x=tuple(x.tolist()), y=tuple(series.value.tolist()), role=role, label=Label(name))
+
+
+def _description(runs: Mapping[str, History]) -> Label:
+    ends = [
+        (name, f"{100 * shown.value[-1]:.1f} %", f"{shown.step[-1]:,}")
+        for name, history in runs.items()
+        if (shown := readings(history, "mlm_accuracy")) is not None
+    ]
+    english = "; ".join(f"{name} {value} at step {step}" for name, value, step in ends)
+    chinese = "；".join(f"{name} 第 {step} 步 {value}" for name, value, step in ends)
+    return Label(f"MLM accuracy at the end: {english}.", f"最后的掩码预测准确率：{chinese}。")

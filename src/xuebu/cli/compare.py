@@ -1,0 +1,106 @@
+"""`xuebu compare`: runs side by side. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from xuebu.cli.flags import OptionalPath, parse
+from xuebu.cli.screen import make_console, print_plain, print_table
+
+if TYPE_CHECKING:
+    from xuebu.analysis.measures import Cell
+    from xuebu.analysis.runs import Measure, RunComparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArguments:
+    """Set runs side by side: every headline figure, and the differences to the first run with their intervals.
+
+    Takes run folders of xuebu, their history.jsonl, or the published study's history JSON, mixed as they come.
+    """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Two to six run folders or history files; the others are held against the first."""
+    out: OptionalPath = None
+    """Folder for comparison.json and the chart; without, they are not written."""
+    seed: int = 0
+    """Seed of the bootstraps."""
+
+
+def compare(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    asked = parse(CompareArguments, arguments, prog="xuebu compare")
+    from xuebu.analysis.runs import compare_runs, read_runs
+
+    console = make_console()
+    runs = read_runs(asked.paths, seed=asked.seed)
+    found = compare_runs(runs)
+    print_table(console, ["", *(f">{name}" for name in found.names)], _level_rows(found), "Runs side by side")
+    console.print()
+    heads = ["", "run", ">difference", ">95 % interval", ">in percent"]
+    print_table(console, heads, _difference_rows(found), f"Differences to {found.names[0]}")
+    console.print()
+    for line in found.verdict:
+        print_plain(console, line)
+    for note in _notes(found):
+        print_plain(console, f"note: {note}")
+    if asked.out is not None:
+        from xuebu.charts.compared import run_comparison
+        from xuebu.charts.draw import draw
+        from xuebu.files import write_json
+        from xuebu.fonts import cjk_font
+
+        write_json(asked.out / "comparison.json", found.to_json())
+        figure = run_comparison({run.name: run.history for run in runs})
+        print_plain(console)
+        for path in draw(figure, asked.out / figure.name, font=cjk_font()):
+            print_plain(console, f"chart       {path}")
+        print_plain(console, f"comparison  {asked.out / 'comparison.json'}")
+    return 0
+
+
+def _level_rows(found: RunComparison) -> list[list[str]]:
+    return [[measure.name, *(_cell_text(cell, measure) for cell in measure.cells)] for measure in found.measures]
+
+
+def _cell_text(cell: Cell | None, measure: Measure) -> str:
+    from xuebu.analysis.runs import show_ends, show_value
+
+    if cell is None:
+        return "–"
+    lines = [show_value(cell.interval.value, measure.unit)]
+    if ends := show_ends(cell.interval, measure.unit):
+        lines.append(ends)
+    behind = [f"step {cell.step:,}"] if cell.step is not None and measure.key.startswith("best") else []
+    behind += [f"{cell.predictions:,} predictions"] if cell.predictions else []
+    return "\n".join([*lines, ", ".join(behind)] if behind else lines)
+
+
+def _difference_rows(found: RunComparison) -> list[list[str]]:
+    from xuebu.analysis.runs import show_ends, show_value
+
+    rows = []
+    for measure in found.measures:
+        for one in filter(None, measure.differences):
+            value = show_value(one.interval.value, measure.unit, sign=True)
+            percent = "" if one.percent is None else f"{one.percent:+,.1f} %"
+            counted = measure.unit in ("count", "seconds")
+            ends = show_ends(one.interval, measure.unit, sign=True) or ("" if counted else "none")
+            rows.append([measure.name, one.run, value, ends, percent])
+    return rows
+
+
+def _notes(found: RunComparison) -> list[str]:
+    """Return what the comparison assumes: its own notes, and once each those of its differences."""
+    of_differences = [
+        f"{one.run}: {one.interval.note}"
+        for measure in found.measures
+        for one in measure.differences
+        if one and measure.key in ("mlm_accuracy", "best_mlm_accuracy") and one.interval.note
+    ]
+    return [*found.notes, *dict.fromkeys(of_differences)]

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from xuebu.charts.compared import ROLES, readings, run_comparison
+from xuebu.charts.draw import STROKES, render
+from xuebu.charts.smooth import smooth_readings
+from xuebu.history.series import Series
+
+
+def test_every_run_is_one_line_of_its_own_role(make_run):
+    runs = {"甲": make_run(seed=1), "b & c": make_run(seed=2, total=3000)}
+    figure = run_comparison(runs)
+    for panel in figure.panels:
+        assert [(mark.role, mark.label.en) for mark in panel.marks] == [("run_1", "甲"), ("run_2", "b & c")]
+    accuracy, by_token, loss, _ = figure.panels
+    for mark, run in zip(accuracy.marks, runs.values(), strict=True):
+        series = run.column("eval", "mlm_accuracy")
+        assert (mark.x, mark.y) == (tuple(series.step), tuple(series.value))
+    assert loss.marks[0].y == tuple(runs["甲"].column("eval", "mlm_loss_nats").value)
+    tokens = runs["b & c"].column("train", "tokens")  # linear in the step here
+    np.testing.assert_allclose(
+        by_token.marks[1].x, np.array(accuracy.marks[1].x) * tokens.value[0] / tokens.step[0] / 1e6
+    )
+    assert b"b &amp; c" in render(figure, "svg")
+
+
+def test_tokens_are_those_of_the_readings(make_run):
+    run = make_run(held_out=False)
+    (line,) = run_comparison({"a": run}).panels[1].marks
+    np.testing.assert_allclose(np.array(line.x) * 1e6, run.column("train", "tokens").value)
+
+
+def test_training_readings_are_smoothed_and_said_to_be(make_run):
+    run = make_run(held_out=False)
+    panel = run_comparison({"a": run, "b": make_run()}).panels[0]
+    assert "smoothed" in panel.note.en
+    series = run.column("train", "mlm_accuracy")
+    assert panel.marks[0].y == tuple(smooth_readings(series).level)
+    assert run_comparison({"b": make_run()}).panels[0].note is None
+
+
+def test_what_no_run_recorded_is_said(make_run):
+    panel = run_comparison({"a": make_run(nsp=False)}).panels[3]
+    assert panel.marks == () and "no run recorded" in panel.nothing.en
+    assert readings(make_run(nsp=False), "nsp_accuracy") is None
+
+
+def test_more_runs_than_colors_are_refused(history):
+    with pytest.raises(ValueError, match="at most 6"):
+        run_comparison({str(number): history for number in range(7)})
+    strokes = [STROKES[role] for role in ROLES]
+    assert len({stroke.color for stroke in strokes}) == len({stroke.dash for stroke in strokes}) == len(ROLES) == 6
+
+
+@pytest.mark.parametrize("span", [1, 5, 40])
+def test_smoothing_is_the_weighted_mean_and_spread_of_what_came_before(span):
+    value = np.random.default_rng(2).normal(size=80).cumsum()
+    found = smooth_readings(Series(np.arange(80), value), span)
+    for place in (0, 1, 7, 79):
+        weights = np.exp(-(place - np.arange(place + 1)) / span)
+        mean = np.average(value[: place + 1], weights=weights)
+        variance = np.average((value[: place + 1] - mean) ** 2, weights=weights)
+        assert found.level[place] == pytest.approx(mean, rel=1e-9)
+        assert found.spread[place] == pytest.approx(variance**0.5, rel=1e-6, abs=1e-9)
+
+
+def test_smoothing_never_looks_ahead():
+    value = np.random.default_rng(3).normal(size=50)
+    whole = smooth_readings(Series(np.arange(50), value), 8).level
+    part = smooth_readings(Series(np.arange(20), value[:20]), 8).level
+    np.testing.assert_array_equal(whole[:20], part)
