@@ -12,6 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as RichProgress
 
 
+def show_text(text: str) -> str:
+    """Return a text from data with its control characters made visible, so that none reaches the terminal."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text
+    )
+
+
 class Task(Protocol):
     """One piece of long work."""
 
@@ -135,7 +142,7 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Print one line that stays."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(show_text(text), markup=False, highlight=False, soft_wrap=True)
 
 
 SILENT = SilentProgress()

@@ -6,9 +6,11 @@ goes on where it stopped, and one that is complete is only read.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +34,10 @@ from xuebu.report.page import write_report
 from xuebu.rng import draw_bits, key_of
 from xuebu.tokens.build import build_store
 from xuebu.tokens.settings import VocabularySettings
-from xuebu.tokens.store import METADATA, Store
+from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary, load_vocabulary, train_vocabulary
 from xuebu.train.folder import RunFolder, read_run_facts
+from xuebu.train.machine import prepare
 from xuebu.train.scoring import score_model
 from xuebu.train.session import is_finished, resume_run, start_run
 from xuebu.train.settings import Recipe
@@ -101,16 +104,20 @@ def run_study(
     inputs: Sequence[Path] = (),
     *,
     coverage_lists: Sequence[Path] = (),
+    fresh: bool = False,
     progress: Progress = SILENT,
     stop: StopRequest | None = None,
 ) -> StudyResult:
     """Take raw text to a report, going on where an earlier call stopped.
+
+    A signal that comes while no training is going on interrupts at once: nothing that is finished is lost by it.
 
     Args:
         folder: where everything goes.
         recipe: everything that is set.
         inputs: files and folders of text; none: the built-in sample.
         coverage_lists: files of characters, one a line, whose coverage the corpus card tells.
+        fresh: remove what an earlier study left in the folder, once the inputs are known to be there.
         progress: where to report.
         stop: how to end early, with a checkpoint.
 
@@ -118,16 +125,37 @@ def run_study(
         ConfigError: the folder holds a study of another recipe or of other inputs.
         XuebuError: as the stages that are run.
     """
-    _claim(folder, recipe, inputs)
-    if (folder.corpus / "card.json").exists():
-        card = load_card(folder.corpus)
-    else:
-        documents: Iterable[Document] = (
-            read_documents(inputs, recipe.corpus, progress=progress) if inputs else sample_documents()
-        )
-        card = build_corpus(documents, folder.corpus, recipe.corpus, coverage_lists=coverage_lists, progress=progress)
-    prepare_tokens(folder, folder.corpus, card.digest, recipe, progress=progress)
+    with _interruptible(stop):
+        if fresh:
+            if inputs:
+                read_documents(inputs, recipe.corpus)  # a wrong name must not cost a finished study
+            remove_study(folder)
+        _claim(folder, recipe, inputs)
+        if (folder.corpus / "card.json").exists():
+            card = load_card(folder.corpus)
+        else:
+            documents: Iterable[Document] = (
+                read_documents(inputs, recipe.corpus, progress=progress) if inputs else sample_documents()
+            )
+            card = build_corpus(
+                documents, folder.corpus, recipe.corpus, coverage_lists=coverage_lists, progress=progress
+            )
+        if not folder.run.run_toml.exists():
+            prepare_tokens(folder, folder.corpus, card.digest, recipe, progress=progress)
     return train_and_describe(folder, recipe, progress=progress, stop=stop)
+
+
+@contextmanager
+def _interruptible(stop: StopRequest | None) -> Iterator[None]:
+    """Let a signal interrupt at once, where nobody asks for a request to stop."""
+    if stop is None:
+        yield
+        return
+    stop.at_once = True
+    try:
+        yield
+    finally:
+        stop.at_once = False
 
 
 def make_vocabulary(
@@ -152,8 +180,12 @@ def _sentences(path: Path, task: Task) -> Iterator[str]:
 def prepare_tokens(
     folder: StudyFolder, corpus: Path, corpus_digest: str, recipe: Recipe, *, progress: Progress = SILENT
 ) -> None:
-    """Make the vocabulary and the token stores of a corpus, each unless it is there already."""
-    if (folder.vocabulary / "tokenizer_config.json").exists():
+    """Make the vocabulary and the token stores of a corpus, each unless it is there already.
+
+    Raises:
+        StoreError: a store that is there was made from another corpus, vocabulary or setting.
+    """
+    if (folder.vocabulary / "vocab.txt").exists():  # the file that is written last
         vocabulary = load_vocabulary(folder.vocabulary)
     else:
         vocabulary = make_vocabulary(
@@ -164,19 +196,24 @@ def prepare_tokens(
             progress=progress,
         )
     for split in ("train", "held_out"):
-        if not (folder.store(split) / METADATA).exists():
-            build_store(
-                CorpusFile(corpus / f"{split}.jsonl"),
-                vocabulary,
-                folder.store(split),
-                recipe.store,
-                corpus_digest=corpus_digest,
-                progress=progress,
-            )
+        build_store(
+            CorpusFile(corpus / f"{split}.jsonl"),
+            vocabulary,
+            folder.store(split),
+            recipe.store,
+            corpus_digest=corpus_digest,
+            progress=progress,
+        )
 
 
 def prepare_run(
-    folder: StudyFolder, corpus: Path, recipe: Recipe, *, vocabulary: Path | None = None, progress: Progress = SILENT
+    folder: StudyFolder,
+    corpus: Path,
+    recipe: Recipe,
+    *,
+    vocabulary: Path | None = None,
+    progress: Progress = SILENT,
+    stop: StopRequest | None = None,
 ) -> None:
     """Make ready what a new run on a built corpus needs, in the run's folder.
 
@@ -186,17 +223,24 @@ def prepare_run(
         recipe: its settings.
         vocabulary: a vocabulary to use; None: one is made from the corpus.
         progress: where to report.
+        stop: a signal interrupts at once.
 
     Raises:
         ConfigError: the folder holds a run already.
         InputError: the corpus is not finished.
+        StoreError: the folder holds token stores of something else.
     """
     if folder.run.run_toml.exists():
         raise ConfigError(f"{folder.path}: holds a run already; go on with it by --resume, or choose another --out")
     card = load_card(corpus)
-    if vocabulary is not None:
-        load_vocabulary(vocabulary).save(folder.vocabulary, max_length=recipe.model.max_positions)
-    prepare_tokens(folder, corpus, card.digest, recipe, progress=progress)
+    max_length = recipe.model.max_positions
+    with _interruptible(stop):
+        # Never one that an interrupted call left in the folder: it may be of another corpus.
+        if vocabulary is not None:
+            load_vocabulary(vocabulary).save(folder.vocabulary, max_length=max_length)
+        else:
+            make_vocabulary(corpus, recipe.vocabulary, folder.vocabulary, max_length=max_length, progress=progress)
+        prepare_tokens(folder, corpus, card.digest, recipe, progress=progress)
 
 
 def train_and_describe(
@@ -214,7 +258,7 @@ def train_and_describe(
         progress=progress,
         stop=stop,
     )
-    return _finish(folder, outcome, progress)
+    return _finish(folder, outcome, progress, stop)
 
 
 def resume_and_describe(
@@ -222,13 +266,15 @@ def resume_and_describe(
 ) -> StudyResult:
     """Go on with the run of a folder, if it has steps left, and describe it when it is finished."""
     if is_finished(folder.run):
-        analysis = describe_run(folder.run, progress=progress)
+        with _interruptible(stop):
+            analysis = describe_run(folder.run, progress=progress)
         return StudyResult(folder, True, "", read_run_facts(folder.run).recipe.train.steps, analysis)
-    return _finish(folder, resume_run(folder.run, inexact=inexact, progress=progress, stop=stop), progress)
+    return _finish(folder, resume_run(folder.run, inexact=inexact, progress=progress, stop=stop), progress, stop)
 
 
-def _finish(folder: StudyFolder, outcome: Outcome, progress: Progress) -> StudyResult:
-    analysis = describe_run(folder.run, progress=progress) if outcome.finished else None
+def _finish(folder: StudyFolder, outcome: Outcome, progress: Progress, stop: StopRequest | None) -> StudyResult:
+    with _interruptible(stop):
+        analysis = describe_run(folder.run, progress=progress) if outcome.finished else None
     return StudyResult(folder, outcome.finished, outcome.reason, outcome.step, analysis)
 
 
@@ -252,7 +298,8 @@ def _score(run: RunFolder, progress: Progress) -> None:
     facts = read_run_facts(run)
     train_store, held_out_store = (Store.open(run.path / name) for name in (facts.train_store, facts.held_out_store))
     vocabulary = load_vocabulary(run.path / facts.vocabulary)
-    model = load_pretrained(run.model).model
+    prepare(facts.machine)
+    model = load_pretrained(run.model).model.to(facts.machine.device)
     scores = score_model(
         model,
         facts.recipe,
@@ -308,22 +355,25 @@ def remove_study(folder: StudyFolder) -> None:
 
 
 def _claim(folder: StudyFolder, recipe: Recipe, inputs: Sequence[Path]) -> None:
-    """Write study.toml, or check that it says the same.
+    """Write study.toml, or check that it says the same as what the folder's contents were made by.
 
     Raises:
         ConfigError: it says something else, or the folder holds other things.
     """
-    asked = {"inputs": [str(path.resolve()) for path in inputs], "fingerprint": _fingerprint(inputs)}
-    if not folder.study_toml.exists():
-        if folder.path.exists() and any(folder.path.iterdir()):
+    names = [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace") for path in inputs]
+    asked = {"inputs": names, "fingerprint": _fingerprint(inputs)}
+    made = (folder.corpus / "card.json", folder.vocabulary, folder.store("train"), folder.run.run_toml)
+    if not (folder.study_toml.exists() and any(path.exists() for path in made)):
+        if not folder.study_toml.exists() and folder.path.exists() and any(folder.path.iterdir()):
             raise ConfigError(f"{folder.path}: is not empty and holds no study; choose another folder by --out")
         write_atomic(folder.study_toml, to_toml({"study": asked, **to_table(recipe)}))
         return
     try:
         table = tomllib.loads(folder.study_toml.read_text(encoding="utf-8"))
-        before = table.pop("study")
+        before = {key: table["study"][key] for key in asked}
+        del table["study"]
         differing = settings_from(Recipe, table, where=str(folder.study_toml)).differing_keys(recipe)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder.study_toml}: cannot be read ({error}); choose another folder by --out") from None
     if before["inputs"] != asked["inputs"]:
         differing.append("inputs")

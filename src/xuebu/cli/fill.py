@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
 
 from xuebu.cli.flags import parse
-from xuebu.cli.screen import make_console, print_plain
+from xuebu.cli.screen import make_console, make_progress, print_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,9 @@ def fill(arguments: Sequence[str]) -> int:
     asked = parse(FillArguments, arguments, prog="xuebu fill")
     from xuebu.infer.fill import fill_mask, load_for_inference
 
-    model, vocabulary = load_for_inference(asked.model)
+    # On standard error: what is printed on standard output may be JSON.
+    notes = make_progress(Console(stderr=True, highlight=False))
+    model, vocabulary = load_for_inference(asked.model, progress=notes)
     fills = fill_mask(model, vocabulary, asked.text, top_k=asked.top_k)
     if asked.as_json:
         print(json.dumps([fill.to_json() for fill in fills], ensure_ascii=False))

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from xuebu.progress import Progress, TerminalProgress
+from xuebu.progress import Progress, TerminalProgress, show_text
 
 
 def make_console() -> Console:
@@ -19,13 +19,6 @@ def make_console() -> Console:
 def make_progress(console: Console) -> Progress:
     """Return progress on that console."""
     return TerminalProgress(console)
-
-
-def show_text(text: str) -> str:
-    """Return a text from data with its control characters made visible, so that none reaches the terminal."""
-    return "".join(
-        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text
-    )
 
 
 def print_plain(console: Console, text: str = "", style: str | None = None) -> None:

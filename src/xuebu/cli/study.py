@@ -50,19 +50,18 @@ class StudyArguments:
 def study(arguments: Sequence[str]) -> int:
     """Run the command."""
     asked = parse(StudyArguments, arguments, prog="xuebu study", default_recipe=DEFAULT_RECIPE)
-    from xuebu.study import StudyFolder, remove_study, run_study
+    from xuebu.study import StudyFolder, run_study
     from xuebu.train.session import stop_on_signals
 
     console = make_console()
     folder = StudyFolder(asked.out)
-    if asked.fresh:
-        remove_study(folder)
     with stop_on_signals() as stop:
         result = run_study(
             folder,
             asked.settings,
             asked.inputs,
             coverage_lists=asked.coverage,
+            fresh=asked.fresh,
             progress=make_progress(console),
             stop=stop,
         )

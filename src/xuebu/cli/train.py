@@ -57,7 +57,7 @@ def train(arguments: Sequence[str]) -> int:
         else:
             assert asked.corpus is not None and asked.out is not None  # `missing` is empty
             folder = StudyFolder(asked.out)
-            prepare_run(folder, asked.corpus, asked.settings, vocabulary=asked.vocab, progress=progress)
+            prepare_run(folder, asked.corpus, asked.settings, vocabulary=asked.vocab, progress=progress, stop=stop)
             result = train_and_describe(folder, asked.settings, progress=progress, stop=stop)
     path = result.folder.path
     if result.analysis is None:

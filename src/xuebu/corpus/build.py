@@ -299,6 +299,6 @@ def _holds(keys: npt.NDArray[np.uint64], key: int) -> bool:
 
 def _texts(documents: Iterable[SentenceDocument], task: Task | None = None) -> Iterator[str]:
     for document in documents:
-        yield "".join(document.sentences)
+        yield "".join(document.sentences).replace(" ", "")  # as a model sees them: spaces are no tokens
         if task:
             task.advance()

@@ -104,7 +104,7 @@ def overlapping_documents(
     have learned by heart does not care in which document it stood.
 
     Args:
-        held_out: cleaned texts, each the sentences of a document joined.
+        held_out: cleaned texts, each the sentences of a document joined; without spaces, since tokens know none.
         training: gives the training texts, likewise joined, from the start at each call.
         block_characters: held-out characters that are indexed at once, some 60 bytes each; the training texts are read
             once a block.

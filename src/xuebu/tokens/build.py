@@ -79,7 +79,7 @@ def build_store(
             task.advance(writer.num_documents % _REPORT_EVERY)
             task.show(f"{writer.num_tokens:,} tokens")
         if not writer.num_documents:
-            raise InputError(f"{out}: there are no documents to store; the split is empty")
+            raise InputError(f"{out}: the split has no documents to store; set held_out_fraction above 0")
         metadata = {**FORMAT, "digest": "", **identity, **writer.finish()}
     finally:
         writer.abandon()
@@ -197,7 +197,9 @@ class _Writer:
             np.add.at(sizes, document_pool[chunk], lengths)
         pool_offsets = np.concatenate([[0], np.cumsum(sizes)])
         path = self._out / "pool_sentences.bin"
-        sentences = np.memmap(path, dtype="<i8", mode="w+", shape=(self._num_sentences,))
+        with path.open("wb") as stream:
+            _reserve(stream.fileno(), 8 * self._num_sentences)
+        sentences = np.memmap(path, dtype="<i8", mode="r+", shape=(self._num_sentences,))
         cursors = pool_offsets[:-1].copy()
         for chunk in chunks:
             bounds = document_offsets[chunk.start : chunk.stop + 1]
@@ -223,6 +225,14 @@ class _Writer:
         for writer in (self._tokens, self._words, *self._columns.values()):
             if writer is not None:
                 writer.abandon()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Make a file `size` bytes long. Its blocks are taken now: a full disk would else end the process by SIGBUS."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
 
 
 def _check(document: SentenceDocument, offsets: np.ndarray[Any, Any]) -> None:

@@ -63,7 +63,7 @@ def resolve_machine(settings: TrainSettings, hidden_size: int) -> Machine:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if fast_bf16 else "fp32"
-    threads = settings.threads or len(os.sched_getaffinity(0))
+    threads = settings.threads or usable_cores()
     torch.set_num_threads(threads)
     budget = settings.micro_batch_tokens
     if not budget:
@@ -118,6 +118,11 @@ def _keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use; where the system does not tell (macOS), how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_flags() -> str:

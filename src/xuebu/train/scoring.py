@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from xuebu.analysis.compare import mean_with_interval, paired_difference
-from xuebu.analysis.intervals import Interval
+from xuebu.analysis.compare import paired_difference
 from xuebu.batches.baselines import Baselines, score_baselines
 from xuebu.batches.batch import KEPT, MASKED, RANDOM
 from xuebu.batches.held_out import held_out_batches
@@ -20,11 +18,20 @@ from xuebu.model.encoder import PretrainingModel
 from xuebu.progress import SILENT, Progress
 from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary
+from xuebu.train.breakdown import (
+    LEVEL,
+    accuracy_entry,
+    bounds,
+    calibration,
+    character_classes,
+    count_tokens,
+    finite,
+    score_by_character,
+)
 from xuebu.train.evaluation import Evaluation, evaluate
 from xuebu.train.machine import Machine
 from xuebu.train.settings import Recipe
 
-LEVEL = 0.95
 BASELINE_TOKENS = 20_000_000
 """Most training tokens that the counting baselines read: bounds their memory on large corpora."""
 _RULE_STEPS = 64  # training batches on which the overlap rule chooses its threshold
@@ -43,8 +50,8 @@ def score_model(
 ) -> dict[str, Any]:
     """Return the content of baselines.json: accuracies with intervals, and signed differences from counting.
 
-    Intervals are clustered by held-out group (title), since the predictions of one text are not independent. The masks are
-    fixed, so their sampling error is common to all steps of a run and to all runs: it is in the levels given here.
+    Intervals are clustered by held-out group (title), since the predictions of one text are not independent. The masks
+    are fixed, so their sampling error is common to all steps of a run and to all runs: it is in the levels given here.
     """
     questions = held_out_batches(
         held_out_store,
@@ -70,7 +77,16 @@ def score_model(
         max_tokens=BASELINE_TOKENS,
         progress=progress,
     )
-    return describe_scores(answers, counting)
+    scores = describe_scores(answers, counting)
+    counts = count_tokens(train_store, vocabulary.num_tokens)
+    scores["mlm"]["by_character"] = score_by_character(
+        np.concatenate([batch.labels for batch in questions]),
+        {"model": answers.mlm_hits, "ngram": counting.ngram_correct},
+        answers.documents,
+        character_classes(vocabulary, counts),
+        counts,
+    )
+    return scores
 
 
 def describe_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
@@ -79,17 +95,18 @@ def describe_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
         "level": LEVEL,
         "clusters": len(np.unique(answers.documents)),
         "mlm": _mlm_scores(answers, counting),
-        "model_nats": _number(-answers.mlm_log_probability.mean()),
-        "ngram_nats": _number(-counting.ngram_log_probability.mean()),
-        "model_bits_per_character": _number(-answers.mlm_log_probability.mean() / math.log(2.0)),
-        "ngram_bits_per_character": _number(-counting.ngram_log_probability.mean() / math.log(2.0)),
+        **_calibration(answers),
+        "model_nats": finite(-answers.mlm_log_probability.mean()),
+        "ngram_nats": finite(-counting.ngram_log_probability.mean()),
+        "model_bits_per_character": finite(-answers.mlm_log_probability.mean() / math.log(2.0)),
+        "ngram_bits_per_character": finite(-counting.ngram_log_probability.mean() / math.log(2.0)),
     }
     if len(answers.nsp_hits):
         rule = counting.overlap_correct
         scores["nsp"] = {
-            "model": _level(answers.nsp_hits, answers.nsp_documents),
+            "model": accuracy_entry(answers.nsp_hits, answers.nsp_documents),
             "overlap_rule": {
-                **_level(rule, answers.nsp_documents),
+                **accuracy_entry(rule, answers.nsp_documents),
                 "description": counting.overlap_description,
                 "threshold": counting.overlap_threshold,
             },
@@ -98,13 +115,22 @@ def describe_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
     return scores
 
 
+def _calibration(answers: Evaluation) -> dict[str, Any]:
+    """Return the calibration at [MASK] positions: where the character is shown, its probability is that of copying."""
+    shown = answers.mask_kinds == MASKED
+    if not shown.any():
+        return {}
+    parts = (answers.mlm_top_probability.astype(np.float64), answers.mlm_hits, answers.documents)
+    return {"calibration": calibration(*(part[shown] for part in parts))}
+
+
 def _mlm_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
     by_class: dict[str, Any] = {}
     for name, kind in _CLASSES.items():
         chosen = answers.mask_kinds == kind
         if chosen.any():
             by_class[name] = {
-                who: _level(hits[chosen], answers.documents[chosen])
+                who: accuracy_entry(hits[chosen], answers.documents[chosen])
                 for who, hits in (
                     ("model", answers.mlm_hits),
                     ("ngram", counting.ngram_correct),
@@ -112,13 +138,13 @@ def _mlm_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
                 )
             }
     return {
-        "model": _level(answers.mlm_hits, answers.documents),
+        "model": accuracy_entry(answers.mlm_hits, answers.documents),
         "most_frequent": {
-            **_level(counting.most_frequent_correct, answers.documents),
+            **accuracy_entry(counting.most_frequent_correct, answers.documents),
             "token": counting.most_frequent_token,
         },
         "ngram": {
-            **_level(counting.ngram_correct, answers.documents),
+            **accuracy_entry(counting.ngram_correct, answers.documents),
             "description": counting.ngram_description,
         },
         "difference_from_ngram": _difference(answers.mlm_hits, counting.ngram_correct, answers.documents),
@@ -129,26 +155,8 @@ def _mlm_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
     }
 
 
-def _level(hits: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64]) -> dict[str, Any]:
-    interval = mean_with_interval(hits, clusters, LEVEL)
-    return {"accuracy": _number(interval.value), **_bounds(interval), "predictions": len(hits)}
-
-
 def _difference(
     model: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
     interval = paired_difference(model, baseline, clusters, LEVEL)
-    return {"value": _number(interval.value), **_bounds(interval)}
-
-
-def _bounds(interval: Interval) -> Mapping[str, Any]:
-    return {
-        "low": _number(interval.low),
-        "high": _number(interval.high),
-        "level": interval.level,
-        "method": interval.method,
-    }
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+    return {"value": finite(interval.value), **bounds(interval)}

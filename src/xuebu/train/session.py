@@ -106,8 +106,8 @@ def resume_run(
     changes = [f"{name} has changed" for name in differing] + check_machine(facts.machine)
     if changes and not inexact:
         raise ResumeError(
-            f"{folder.path}: cannot go on exactly: {'; '.join(changes)}. Go on all the same with --inexact "
-            "(recorded in sessions.jsonl)"
+            f"{folder.path}: cannot go on exactly: {'; '.join(changes)}. Go on all the same with "
+            f"`xuebu train --resume {folder.path} --inexact` (recorded in sessions.jsonl)"
         )
     with _locked(folder):
         trainer = Trainer(
@@ -194,13 +194,17 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn Ctrl-C or SIGTERM into a request to stop after the step in progress; a second Ctrl-C interrupts at once."""
+    """Turn Ctrl-C or SIGTERM into a request to stop after the step in progress.
+
+    A second Ctrl-C, or either where the request says `at_once`, raises KeyboardInterrupt with the signal's name.
+    """
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if request.reason and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        request.reason = signal.Signals(number).name
+        name = signal.Signals(number).name
+        if request.at_once or (request.reason and number == signal.SIGINT):
+            raise KeyboardInterrupt(name)
+        request.reason = name
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -41,9 +41,15 @@ _SUMS = ("mlm_nats", "mlm_hits", "nsp_nats", "nsp_hits")
 
 @dataclass(slots=True)
 class StopRequest:
-    """Set from a signal handler; the loop ends after the step in progress, with a checkpoint."""
+    """Set from a signal handler; the loop ends after the step in progress, with a checkpoint.
+
+    Attributes:
+        reason: name of the signal, "" as long as there was none.
+        at_once: nobody asks for the reason now (no training is going on), so a signal interrupts.
+    """
 
     reason: str = ""
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
