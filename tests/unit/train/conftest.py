@@ -13,6 +13,7 @@ from xuebu.train.session import resume_run, start_run
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch):
     threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     monkeypatch.setattr(machine, "measure_peak", lambda device, precision: 1e11)
     yield
     torch.set_num_threads(threads)

@@ -24,7 +24,7 @@ def setting(tokens, recipe_of):
 
 
 def reference(model, batches):
-    """Row by row without padding: (kind, hit, log p, document) of each masked token; (hit, nats, document) of pairs."""
+    """Row by row without padding: (kind, hit, log p, top p, document) of each masked token; (hit, nats, document) of pairs."""
     answers, pairs = [], []
     model.eval()
     for batch in batches:
@@ -40,7 +40,10 @@ def reference(model, batches):
                 if start <= position < stop:
                     scores, label = logits[position - start], batch.labels[number]
                     document = batch.row_documents[row, segments[position - start]]
-                    answers.append((batch.mask_kinds[number], int(scores.argmax()) == label, scores[label], document))
+                    first = scores.max().exp()
+                    answers.append(
+                        (batch.mask_kinds[number], int(scores.argmax()) == label, scores[label], first, document)
+                    )
             if batch.nsp_labels[row] != NO_PAIR:
                 column = 1 - int(batch.nsp_labels[row])
                 pairs.append((int(pair.argmax()) == column, -pair[column], batch.row_documents[row, 0]))
@@ -50,10 +53,14 @@ def reference(model, batches):
 def test_metrics_equal_a_plain_reference(setting):
     model, questions, machine = setting
     answers, pairs = reference(model, questions)
-    kinds, hits, log_probability, documents = (np.array(column) for column in zip(*answers, strict=True))
+    kinds, hits, log_probability, top_probability, documents = (
+        np.array(column) for column in zip(*answers, strict=True)
+    )
     found = evaluate(model, questions, machine)
     assert (found.mask_kinds == kinds).all() and (found.documents == documents).all()
     assert found.mlm_log_probability == pytest.approx(log_probability, abs=2e-5)
+    assert found.mlm_top_probability == pytest.approx(top_probability, abs=2e-5)
+    assert found.mlm_top_probability.dtype == np.float32
     assert (found.mlm_hits != hits).sum() <= 1  # a tie to rounding
     assert found.nsp_hits.tolist() == [bool(hit) for hit, _, _ in pairs]
     assert found.nsp_documents.tolist() == [document for _, _, document in pairs]

@@ -19,7 +19,7 @@ from xuebu.train.trainer import StopRequest
 HOLD = """
 import fcntl, sys, time
 stream = open(sys.argv[1], "w")
-fcntl.flock(stream, fcntl.LOCK_EX)
+fcntl.flock(stream, fcntl.LOCK_SH)  # shared: whoever trains must want it alone
 print("held", flush=True)
 time.sleep(60)
 """

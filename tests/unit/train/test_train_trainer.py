@@ -115,6 +115,35 @@ def test_a_step_is_the_gradient_of_the_whole_batch(start, records, recipe_of, to
     assert record["nsp_accuracy"] == pytest.approx(losses.nsp_hits.double().mean().item())
 
 
+def test_a_run_is_the_plain_loop(start, recipe_of, tokens):
+    """Five steps written out: whole batches, clipping, the rate of each step, one update each."""
+    recipe = recipe_of(train={"steps": 5, "max_grad_norm": 0.5, "weight_decay": 0.1, "micro_batch_tokens": 48})
+    _, outcome = start(recipe)
+    settings = recipe.train
+    model = PretrainingModel(
+        recipe.model, tokens.vocabulary.num_tokens, torch.Generator().manual_seed(seed_of(settings.seed, "weights"))
+    )
+    loader = Loader(tokens.train, tokens.vocabulary, recipe.batches, settings.seed)
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}])
+    rates = [0.01 / 3, 0.02 / 3, 0.01, 0.005, 0.0]  # three steps up, then half a cosine over two
+    for step, rate in enumerate(rates, start=1):
+        batch = loader.batch(step)
+        (micro,) = split_micro_batches(batch, 10**6)
+        losses = compute_losses(model, micro, "cpu", "fp32")
+        optimizer.zero_grad()
+        (losses.mlm_nats / batch.num_predictions + losses.nsp_nats / batch.num_judged_pairs).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+    trained = dict(outcome.model.named_parameters())
+    for name, parameter in model.named_parameters():
+        gap = (parameter - trained[name]).detach().abs()
+        assert float(gap.mean()) < 2e-6 and float(gap.max()) < 1e-3, name  # Adam amplifies rounding of tiny gradients
+
+
 def test_clipping_bounds_the_step_not_the_record(start, records, recipe_of):
     plain = records(start(recipe_of(train={"max_grad_norm": 0.0, "record_every": 1}), "plain")[0], "train")
     loose = records(start(recipe_of(train={"max_grad_norm": 1e6, "record_every": 1}), "loose")[0], "train")
@@ -160,6 +189,17 @@ def test_runs_of_one_recipe_are_equal_and_of_another_seed_are_not(start, records
     # The questions are the same for every seed.
     counts = [[r["mlm_predictions"] for r in records(folder, "eval")] for folder in (one, other)]
     assert counts[0] == counts[1]
+
+
+def test_each_micro_batch_of_each_step_has_dropout_of_its_own(start, recipe_of, monkeypatch):
+    original, seeds, forwards = torch.manual_seed, [], []
+    losses = trainer_module.compute_losses
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: (seeds.append(seed), original(seed))[1])
+    monkeypatch.setattr(trainer_module, "compute_losses", lambda *given: (forwards.append(None), losses(*given))[1])
+    start(recipe_of())
+    assert len(set(seeds)) == len(seeds) == len(forwards) > 12
+    start(recipe_of(train={"seed": 6}), "other")
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_masked_tokens_alone(start, records, recipe_of):
