@@ -129,11 +129,11 @@ class PretrainingModel(nn.Module):
             nsp_labels: integers [b], 1 = b truly follows a, 0 = not, -1 = not to be judged; None: no pair is.
         """
         mlm_logits, nsp_logits = self(input_ids, segment_ids, lengths, masked_positions)
-        mlm_nats, mlm_log_probability, mlm_hits = summed_cross_entropy(mlm_logits, labels)
+        mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability = summed_cross_entropy(mlm_logits, labels)
         nsp_nats = torch.zeros_like(mlm_nats)
         nsp_hits = torch.zeros(len(input_ids), dtype=torch.bool, device=mlm_nats.device)
         if nsp_logits is not None and nsp_labels is not None:
             classes = next_sentence_classes(nsp_labels)
             nsp_nats = functional.cross_entropy(nsp_logits.float(), classes, reduction="sum", ignore_index=-1)
             nsp_hits = nsp_logits.detach().argmax(-1) == classes
-        return PretrainingLoss(mlm_nats, mlm_log_probability, mlm_hits, nsp_nats, nsp_hits)
+        return PretrainingLoss(mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability, nsp_nats, nsp_hits)

@@ -77,6 +77,7 @@ class PretrainingLoss(NamedTuple):
         mlm_nats: scalar with gradient, cross-entropy summed over the masked positions, in nats.
         mlm_log_probability: [m], natural logarithm of the probability of each true token; no gradient.
         mlm_hits: bool [m], whether the most probable token is the true one.
+        mlm_top_probability: float32 [m], probability of the most probable token; no gradient.
         nsp_nats: scalar with gradient, cross-entropy summed over the judged pairs, in nats.
         nsp_hits: bool [b], whether a judged pair was judged rightly; False where it is not judged.
     """
@@ -84,6 +85,7 @@ class PretrainingLoss(NamedTuple):
     mlm_nats: Tensor
     mlm_log_probability: Tensor
     mlm_hits: Tensor
+    mlm_top_probability: Tensor
     nsp_nats: Tensor
     nsp_hits: Tensor
 
@@ -96,17 +98,19 @@ class _SummedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x = logits.float()
         top, best = x.max(-1, keepdim=True)  # argmax takes three times as long on the CPU
         p = x.softmax(-1)
         at_label = labels[:, None]
-        log_probability = (x.gather(1, at_label) - top + p.gather(1, best).log()).squeeze(1)
+        top_probability = p.gather(1, best)
+        log_probability = (x.gather(1, at_label) - top + top_probability.log()).squeeze(1)
         hits = best.squeeze(1) == labels
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(p.scatter_(1, at_label, p.gather(1, at_label) - 1.0).to(logits.dtype))
-        ctx.mark_non_differentiable(log_probability, hits)
-        return -log_probability.sum(), log_probability, hits
+        top_probability = top_probability.squeeze(1)
+        ctx.mark_non_differentiable(log_probability, hits, top_probability)
+        return -log_probability.sum(), log_probability, hits, top_probability
 
     @staticmethod
     @once_differentiable
@@ -115,8 +119,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return gradient * grad_nats, None
 
 
-def summed_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the cross-entropy summed over rows, and each row's log-probability and hit.
+def summed_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the cross-entropy summed over rows, and each row's log-probability, hit and largest probability.
 
     Args:
         logits: [m, classes], any float type; the arithmetic is float32 whatever autocast says.
@@ -126,6 +130,7 @@ def summed_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
         nats: scalar, the only one with a gradient.
         log_probability: float32 [m], of each label.
         hits: bool [m], whether the label has the largest logit; of equal ones the first counts.
+        top_probability: float32 [m], of the largest logit.
     """
-    nats, log_probability, hits = _SummedCrossEntropy.apply(logits, labels)  # type: ignore[no-untyped-call]
-    return nats, log_probability, hits
+    found: tuple[Tensor, Tensor, Tensor, Tensor] = _SummedCrossEntropy.apply(logits, labels)  # type: ignore[no-untyped-call]
+    return found

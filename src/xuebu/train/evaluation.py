@@ -25,6 +25,7 @@ class Evaluation:
     Attributes:
         mlm_hits: bool[M], whether the most probable token was the true one.
         mlm_log_probability: float64[M], natural logarithm of the true token's probability.
+        mlm_top_probability: float32[M], probability of the most probable token.
         mask_kinds: int8[M], MASKED, RANDOM or KEPT.
         documents: int64[M], the held-out document of each masked token: what intervals are clustered by.
         nsp_hits: bool[P], one for each judged pair.
@@ -34,6 +35,7 @@ class Evaluation:
 
     mlm_hits: npt.NDArray[np.bool_]
     mlm_log_probability: npt.NDArray[np.float64]
+    mlm_top_probability: npt.NDArray[np.float32]
     mask_kinds: npt.NDArray[np.int8]
     documents: npt.NDArray[np.int64]
     nsp_hits: npt.NDArray[np.bool_]
@@ -70,21 +72,23 @@ def evaluate(model: PretrainingModel, batches: Sequence[Batch], machine: Machine
     return Evaluation(
         mlm_hits=np.concatenate([part[0] for part in parts]),
         mlm_log_probability=np.concatenate([part[1] for part in parts]),
+        mlm_top_probability=np.concatenate([part[2] for part in parts]),
         mask_kinds=np.concatenate([batch.mask_kinds for batch in batches]),
         documents=np.concatenate([batch.prediction_documents for batch in batches]),
-        nsp_hits=np.concatenate([part[2][mask] for part, mask in zip(parts, judged, strict=True)]),
+        nsp_hits=np.concatenate([part[3][mask] for part, mask in zip(parts, judged, strict=True)]),
         nsp_documents=np.concatenate(
             [batch.row_documents[mask, 0] for batch, mask in zip(batches, judged, strict=True)]
         ),
-        nsp_nats=sum(part[3] for part in parts),
+        nsp_nats=sum(part[4] for part in parts),
     )
 
 
 def _evaluate_batch(
     model: PretrainingModel, batch: Batch, machine: Machine
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.bool_], float]:
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_], float]:
     hits = np.zeros(batch.num_predictions, dtype=np.bool_)
     log_probability = np.zeros(batch.num_predictions, dtype=np.float64)
+    top_probability = np.zeros(batch.num_predictions, dtype=np.float32)
     nsp_hits = np.zeros(batch.num_rows, dtype=np.bool_)
     nsp_nats = 0.0
     with torch.no_grad():
@@ -92,6 +96,7 @@ def _evaluate_batch(
             losses = compute_losses(model, micro, machine.device, machine.precision)
             hits[micro.predictions] = losses.mlm_hits.cpu().numpy()
             log_probability[micro.predictions] = losses.mlm_log_probability.cpu().numpy()
+            top_probability[micro.predictions] = losses.mlm_top_probability.cpu().numpy()
             nsp_hits[micro.rows] = losses.nsp_hits.cpu().numpy()
             nsp_nats += float(losses.nsp_nats)
-    return hits, log_probability, nsp_hits, nsp_nats
+    return hits, log_probability, top_probability, nsp_hits, nsp_nats

@@ -178,12 +178,13 @@ def test_cross_entropy_is_that_of_torch(precision):
     labels = torch.randint(0, 90, (50,), generator=generator(2))
     labels[:2] = torch.tensor([5, 0])
     mine, theirs = (logits.clone().requires_grad_() for _ in range(2))
-    nats, log_probability, hits = summed_cross_entropy(mine, labels)
+    nats, log_probability, hits, top_probability = summed_cross_entropy(mine, labels)
     reference = functional.cross_entropy(theirs.float(), labels, reduction="none")
     torch.testing.assert_close(nats, reference.sum(), rtol=1e-6, atol=0)
     torch.testing.assert_close(log_probability, -reference.detach(), rtol=1e-6, atol=1e-6)
     assert torch.equal(hits, theirs.float().argmax(-1) == labels)
-    assert not log_probability.requires_grad
+    torch.testing.assert_close(top_probability, theirs.detach().float().softmax(-1).amax(-1), rtol=1e-6, atol=0)
+    assert not log_probability.requires_grad and not top_probability.requires_grad
     (nats / 7).backward()
     (reference.sum() / 7).backward()
     assert mine.grad.dtype == precision
@@ -192,7 +193,7 @@ def test_cross_entropy_is_that_of_torch(precision):
 
 def test_cross_entropy_of_nothing_and_of_broken_logits():
     empty = torch.zeros(0, 9, requires_grad=True)
-    nats, log_probability, hits = summed_cross_entropy(empty, torch.zeros(0, dtype=torch.int64))
+    nats, log_probability, hits, _ = summed_cross_entropy(empty, torch.zeros(0, dtype=torch.int64))
     nats.backward()
     assert (float(nats.detach()), len(log_probability), len(hits), empty.grad.shape) == (0.0, 0, 0, (0, 9))
     for broken in (float("nan"), float("inf")):

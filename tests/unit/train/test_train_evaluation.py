@@ -24,7 +24,7 @@ def setting(tokens, recipe_of):
 
 
 def reference(model, batches):
-    """Row by row without padding: (kind, hit, log p, top p, document) of each masked token; (hit, nats, document) of pairs."""
+    """Row by row, no padding: (kind, hit, log p, top p, document) of masked tokens; (hit, nats, document) of pairs."""
     answers, pairs = [], []
     model.eval()
     for batch in batches:
