@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from xuebu.analysis.forecast import Forecast, forecast_level
 from xuebu.analysis.intervals import Interval, proportion_interval
 from xuebu.analysis.rates import Rates, rates_of
 from xuebu.analysis.rolling import RollingComparison, compare_families
+from xuebu.analysis.start import start_of_growth
 from xuebu.analysis.verdict import Finding
 from xuebu.analysis.wording import is_accuracy, measured, plain
 from xuebu.errors import InputError
@@ -155,8 +156,18 @@ def analyze_history(
     if len(series) < MIN_POINTS or constant:
         findings.append(_nothing_to_fit(series, constant))
     else:
+        start = start_of_growth(series)
+        grown = series.part(start)
+        if start:
+            notes.append(
+                f"the first {start} readings (to step {int(series.step[start - 1]):,}) are the start-up, before growth "
+                f"was at its steepest: bent curves and the forecast are of the readings from step "
+                f"{int(grown.step[0]):,} on; the line, its comparison and the correlations are of all"
+            )
         fits = {
-            family: fit_curve(series, family, level=level) for family in FAMILIES if len(series) >= min_points(family)
+            family: fit_curve(series if family == "linear" else grown, family, level=level)
+            for family in FAMILIES
+            if len(series) >= min_points(family)
         }
         line, curve = fits.get("linear"), fits.get("saturating")
         comparison = compare_families(series, level=level) if curve else None
@@ -166,7 +177,16 @@ def analyze_history(
                 series, name, line=line, curve=curve, trusted=trusted, level=level, seed=seed
             )
         rates = rates_of(series, line, curve, trusted) if line else None
-        forecast = forecast_level(series, fits, level=level, seed=seed) if curve else None
+        if curve and line:
+            forecast = forecast_level(
+                grown, {**fits, "linear": fit_curve(grown, "linear", level=level)}, level=level, seed=seed
+            )
+            forecast = replace(forecast, line_value=float(line.predict(float(forecast.target_step))))
+            if start:
+                notes.append(
+                    f"line or curve, from step {int(grown.step[0]):,} on alone: "
+                    f"{compare_families(grown, level=level).verdict}"
+                )
         if comparison is None or comparison.refused:
             findings.append(_too_few(series, comparison))
         findings.append(judges.judge_line(comparison, line, curve, forecast))

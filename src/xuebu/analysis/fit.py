@@ -17,7 +17,8 @@ from xuebu.analysis.curves import (
     shape_bounds,
 )
 from xuebu.analysis.hac import critical_value, default_lag, prewhitened_newey_west
-from xuebu.analysis.intervals import Interval
+from xuebu.analysis.intervals import Interval, student_quantile
+from xuebu.analysis.noise import SHORT, short_noise
 from xuebu.analysis.residuals import ResidualDiagnostics, diagnose
 from xuebu.analysis.wording import plain
 from xuebu.history.series import Floats, Series
@@ -192,8 +193,9 @@ def fit_curve(series: Series, family: Family, *, weights: Floats | None = None, 
         ValueError: there are too few readings.
 
     Source: parameters by trust-region least squares (scipy) from several starts; covariance as `prewhitened_newey_west`
-    on the derivative at the fit, the sandwich for nonlinear least squares (White 1981), which holds if residuals are
-    noise around this curve. It does not cover the choice of a wrong family.
+    (below 100 readings as `short_noise`) on the derivative at the fit, the sandwich for nonlinear least squares (White
+    1981), which holds if residuals are noise around this curve. It does not cover the choice of a wrong family. An
+    asymptote whose interval is wider than the range of the readings is given without one.
     """
     if len(series) < min_points(family):
         raise ValueError(f"{len(series)} readings; a {family} fit takes at least {min_points(family)}")
@@ -206,8 +208,7 @@ def fit_curve(series: Series, family: Family, *, weights: Floats | None = None, 
     least, most = np.log(shape_bounds(family, step))
     at_bound = has_shape(family) and not least + 1e-3 < theta[2] < most - 1e-3
     free = 3 if has_shape(family) and not at_bound else 2
-    lag = default_lag(step.size)
-    covariance, rho = _covariance(jacobian[:, :free] * root[:, None], residuals * root, lag)
+    covariance, quantile, method = _covariance(jacobian[:, :free] * root[:, None], residuals * root, level)
     errors = np.sqrt(np.diag(covariance)) if covariance is not None else np.full(free, np.nan)
     names = ("offset", "scale", "shape")[: num_parameters(family)]
     values = {"offset": theta[0], "scale": theta[1], "shape": float(np.exp(theta[2]))}
@@ -216,14 +217,15 @@ def fit_curve(series: Series, family: Family, *, weights: Floats | None = None, 
         standard["shape"] = float(errors[2]) * values["shape"]
     rss = float(residuals @ residuals)
     total = float(((series.value - series.value.mean()) ** 2).sum())
-    quantile = critical_value(level, step.size, lag)
-    method = f"Newey-West, lag {lag}, prewhitened by AR(1) {rho:.2f}, critical value {quantile:.2f}"
     note = "the steps show no bend of this kind: shape and asymptote are not fixed by the data" if at_bound else ""
     asymptote = None
     if has_shape(family):
         half = None if at_bound or covariance is None else quantile * float(errors[0])
         low, high = (None, None) if half is None else (float(theta[0] - half), float(theta[0] + half))
-        asymptote = Interval(float(theta[0]), low, high, level, method, note or "holds if the family is right")
+        said = note or "holds if the family is right"
+        if half is not None and 2 * half > np.ptp(series.value):
+            low, high, said = None, None, "it would be wider than all that the readings span"
+        asymptote = Interval(float(theta[0]), low, high, level, method, said)
     return CurveFit(
         family=family,
         formula=formula_of(family),
@@ -250,11 +252,24 @@ def _jacobian(family: Family, step: Floats, theta: Floats, start: float) -> Floa
     return np.stack([np.ones_like(phi), phi, theta[1] * basis_gradient(family, step, shape, start)[1]], axis=1)
 
 
-def _covariance(jacobian: Floats, residuals: Floats, lag: int) -> tuple[Floats | None, float]:
+def _covariance(jacobian: Floats, residuals: Floats, level: float) -> tuple[Floats | None, float, str]:
+    """Return the covariance of the coefficients (None where the data do not fix them), critical value and method."""
+    num, width = jacobian.shape
     norm = np.sqrt((jacobian**2).sum(axis=0))
-    if (norm == 0).any() or np.linalg.cond(jacobian / norm) > 1e9 or len(residuals) < jacobian.shape[1] + 3:
-        return None, 0.0
-    return prewhitened_newey_west(jacobian, residuals, lag)
+    fixed = bool((norm > 0).all()) and np.linalg.cond(jacobian / norm) <= 1e9 and num >= width + 3
+    if num >= SHORT:
+        lag = default_lag(num)
+        quantile = critical_value(level, num, lag)
+        covariance, rho = prewhitened_newey_west(jacobian, residuals, lag) if fixed else (None, 0.0)
+        method = f"Newey-West, lag {lag}, prewhitened by AR(1) {rho:.2f}, critical value {quantile:.2f}"
+        return covariance, quantile, method
+    quantile = student_quantile(level, max(1, num - width - 1))
+    if not fixed:
+        return None, quantile, "least squares; the data do not fix the parameters"
+    noise = short_noise(jacobian / norm, residuals)
+    found = np.tensordot(noise.weight, noise.covariance(np.linalg.pinv(jacobian / norm)), axes=1)
+    method = f"AR(1) noise of correlation about {noise.mean_rho:.2f}, averaged over; critical value {quantile:.2f}"
+    return np.asarray(found / np.outer(norm, norm)), quantile, method
 
 
 def _polish(family: Family, step: Floats, values: Floats, root: Floats) -> tuple[Floats, bool]:

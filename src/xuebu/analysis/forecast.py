@@ -92,6 +92,15 @@ class Forecast:
         """Return one family's own forecast."""
         return next((found for found in self.families if found.family == family), None)
 
+    def headline(self) -> str:
+        """Say the forecast and its interval in one line, for a terminal."""
+        if self.interval is None or self.interval.low is None or self.interval.high is None:
+            return f"no forecast: {self.refused}"
+        value, low, high = (
+            measured(one, self.metric) for one in (self.interval.value, self.interval.low, self.interval.high)
+        )
+        return f"at step {self.target_step:,}, schedule stretched: {value} ({low} to {high}; not yet calibrated)"
+
     def summary(self) -> str:
         """Say the forecast, its interval and what each family says."""
         if self.interval is None:

@@ -11,6 +11,7 @@ from xuebu.analysis.curves import Family, basis_gradient
 from xuebu.analysis.fit import CurveFit
 from xuebu.analysis.hac import critical_value, default_lag, prewhitened_newey_west
 from xuebu.analysis.intervals import Interval
+from xuebu.analysis.noise import SHORT, short_noise, smooth_trend
 from xuebu.analysis.wording import is_accuracy
 from xuebu.history.series import Floats, Series
 
@@ -35,9 +36,18 @@ class Rates:
     end_of_curve: Interval | None
     unit: str
 
+    def headline(self) -> str:
+        """Say in one line how fast it grew, for a terminal: over the last third, or the run where that is not known."""
+        told = {"last third": self.last_third} if self.last_third else {"mean of the run": self.line}
+        return f"growth, {self.unit}: " + ", ".join(f"{name} {rate.words()}" for name, rate in told.items() if rate)
+
     def summary(self) -> str:
         """Say the three rates."""
-        parts = {"over the run": self.line, "last third": self.last_third, "at the end": self.end_of_curve}
+        parts = {
+            "over the run": self.line,
+            "last third": self.last_third,
+            "by the saturating curve at the last step": self.end_of_curve,
+        }
         return f"{self.unit}: " + "; ".join(f"{name} {rate.words(digits=2)}" for name, rate in parts.items() if rate)
 
     def to_json(self) -> dict[str, Any]:
@@ -53,9 +63,11 @@ class Rates:
 def rates_of(series: Series, line: CurveFit, curve: CurveFit | None, trusted: Family | None = None) -> Rates:
     """Return the growth per 10,000 steps with errors that allow for correlated noise.
 
-    The slope of a line is a weighted sum of the readings, whatever curve they follow; its error is that of the noise.
-    So where a bent curve is the better model, the noise is what is left around it: around the line, its misfit would
-    be counted as noise.
+    The slope of a line is a weighted sum of the readings, whatever curve they follow; its error is that of the noise,
+    and misfit of a curve is none. Below 100 readings the noise is what is left around a smooth trend (`short_noise`):
+    of all readings for the slope over the run, of the last two thirds for that of the last third. From 100 on it is
+    what is left around the trusted family, by Newey and West. An interval that would allow for more change over its
+    steps than all readings span says nothing, and is left out with that reason.
 
     Args:
         series: the readings.
@@ -66,22 +78,53 @@ def rates_of(series: Series, line: CurveFit, curve: CurveFit | None, trusted: Fa
     """
     factor = STEPS * (100.0 if is_accuracy(series.metric) else 1.0)
     unit = "percentage points" if is_accuracy(series.metric) else series.metric.rpartition("_")[2] or "units"
-    mean, name, free = line.predict(series.step), "line", 2
-    if curve is not None and trusted == curve.family:
-        mean, name, free = curve.predict(series.step), f"{curve.family} curve", 3
-        if curve.at_bound:
-            step = series.step.astype(np.float64)
-            mean, name = np.polynomial.Polynomial.fit(step, series.value, 2)(step), "parabola"
-    spread, method = _noise(series.value - mean, free, line.level)
-    third = len(series) // 3
-    parts = [series, series.part(len(series) - third)] if third >= MIN_POINTS else [series]
-    slopes = [_slope_interval(part, spread, f"{method} around a {name}", line.level).scaled(factor) for part in parts]
+    num, third, level = len(series), len(series) // 3, line.level
+    parts = [(series, series)]
+    if third >= MIN_POINTS:
+        parts.append((series.part(num - third), series.part(num - 2 * third)))
+    if num < SHORT:
+        slopes = [_short_slope(part, around, level) for part, around in parts]
+    else:
+        mean, name, free = line.predict(series.step), "line", 2
+        if curve is not None and trusted == curve.family:
+            mean, name, free = curve.predict(series.step), f"{curve.family} curve", 3
+            if curve.at_bound:
+                step = series.step.astype(np.float64)
+                mean, name = np.polynomial.Polynomial.fit(step, series.value, 2)(step), "parabola"
+        spread, method = _noise(series.value - mean, free, level)
+        slopes = [_slope_interval(part, spread, f"{method} around a {name}", level) for part, _ in parts]
+    spread_of_all = float(np.ptp(series.value))
+    lengths = [float(part.step[-1] - part.step[0]) for part, _ in parts]
+    end = _slope_at_end(series, curve) if curve and not curve.at_bound else None
+    told = [_told(one, length, spread_of_all) for one, length in zip(slopes, lengths, strict=True)]
     return Rates(
-        line=slopes[0],
-        last_third=slopes[1] if len(slopes) > 1 else None,
-        end_of_curve=_slope_at_end(series, curve).scaled(factor) if curve and not curve.at_bound else None,
+        line=told[0].scaled(factor),
+        last_third=told[1].scaled(factor) if len(told) > 1 else None,
+        end_of_curve=_told(end, lengths[-1], spread_of_all).scaled(factor) if end else None,
         unit=f"{unit} per 10,000 steps",
     )
+
+
+def _told(rate: Interval, steps: float, spread: float) -> Interval:
+    """Return the rate, without its interval where that is wider than all that the readings span."""
+    if rate.low is None or rate.high is None or (rate.high - rate.low) * steps <= spread:
+        return rate
+    note = f"over {steps:,.0f} steps it would allow for more change than all readings span"
+    return Interval(rate.value, None, None, rate.level, rate.method, note)
+
+
+def _short_slope(series: Series, around: Series, level: float) -> Interval:
+    """Return the slope of a line through a short series, by the noise of `around`, of which it is the last part."""
+    if len(around) < MIN_POINTS:
+        return _slope_interval(series, None, "least squares, too few readings for an error", level)
+    noise = short_noise(smooth_trend(len(around)), around.value)
+    step = series.step.astype(np.float64)
+    unit = (step - step.mean()) / float(np.linalg.norm(step - step.mean()))
+    half = noise.half_width(np.concatenate([np.zeros(len(around) - len(series)), unit]), level)
+    method = (
+        f"least squares; AR(1) noise of correlation about {noise.mean_rho:.2f}, averaged over, around a smooth trend"
+    )
+    return _slope_interval(series, half, method, level)
 
 
 def _noise(residuals: Floats, num_parameters: int, level: float) -> tuple[float | None, str]:

@@ -142,8 +142,11 @@ def judge_trend(series: Series, rates: Rates | None, rate_spent: bool) -> Findin
     Leveled off: no growth can be seen, and what the upper end of the interval would add over as many steps as the last
     third is less than a tenth of all that was gained.
     """
-    if rates is None or rates.last_third is None or rates.last_third.low is None or rates.last_third.high is None:
+    if rates is None or rates.last_third is None:
         return None
+    if rates.last_third.low is None or rates.last_third.high is None:
+        text = f"Whether the run was still learning at its end cannot be told: {rates.last_third.note}."
+        return Finding("trend_undecided", "info", text, {"rate": rates.last_third.value, "unit": rates.unit})
     rising = is_accuracy(series.metric)
     sign, scale = (1.0, 100.0) if rising else (-1.0, 1.0)
     value, low, high = rates.last_third.value, rates.last_third.low, rates.last_third.high
@@ -155,7 +158,7 @@ def judge_trend(series: Series, rates: Rates | None, rate_spent: bool) -> Findin
     because = " The learning rate had nearly reached zero by then, which levels off any curve." if rate_spent else ""
     evidence = {"rate": value, "low": rates.last_third.low, "high": rates.last_third.high, "unit": rates.unit}
     if low > 0:
-        return Finding("learning", "good", f"The run was still learning at its end: {rate}.", evidence)
+        return Finding("learning", "good", f"The run was still learning: {rate}.{because}", evidence)
     if high < 0:
         return Finding("worsening", "bad", f"The run was getting worse at its end: {rate}.", evidence)
     if gained > 0 and high * span < SMALL_GAIN * gained:
