@@ -85,11 +85,11 @@ def print_run(console: Console, path: Path, analysis: Analysis) -> None:
     console.print()
     pearson = analysis.correlations.get("pearson")
     if pearson is not None:
-        print_plain(console, pearson.summary())
+        print_plain(console, pearson.headline())
     if analysis.rates is not None:
-        print_plain(console, analysis.rates.summary())
+        print_plain(console, analysis.rates.headline())
     if analysis.forecast is not None:
-        print_plain(console, f"twice the steps: {analysis.forecast.summary()}")
+        print_plain(console, f"twice the steps: {analysis.forecast.headline()}")
     console.print()
     rows = []
     for task, name in (("mlm", "masked tokens"), ("nsp", "next sentence")):
