@@ -39,7 +39,7 @@ from xuebu.tokens.vocab import Vocabulary, load_vocabulary, train_vocabulary
 from xuebu.train.folder import RunFolder, read_run_facts
 from xuebu.train.machine import prepare
 from xuebu.train.scoring import score_model
-from xuebu.train.session import is_finished, resume_run, start_run
+from xuebu.train.session import is_finished, locked, resume_run, start_run
 from xuebu.train.settings import Recipe
 from xuebu.train.trainer import Outcome, StopRequest
 
@@ -130,18 +130,19 @@ def run_study(
             if inputs:
                 read_documents(inputs, recipe.corpus)  # a wrong name must not cost a finished study
             remove_study(folder)
-        _claim(folder, recipe, inputs)
-        if (folder.corpus / "card.json").exists():
-            card = load_card(folder.corpus)
-        else:
-            documents: Iterable[Document] = (
-                read_documents(inputs, recipe.corpus, progress=progress) if inputs else sample_documents()
-            )
-            card = build_corpus(
-                documents, folder.corpus, recipe.corpus, coverage_lists=coverage_lists, progress=progress
-            )
-        if not folder.run.run_toml.exists():
-            prepare_tokens(folder, folder.corpus, card.digest, recipe, progress=progress)
+        _claim(folder, recipe, inputs, coverage_lists)
+        with locked(folder.run):
+            if (folder.corpus / "card.json").exists():
+                card = load_card(folder.corpus)
+            else:
+                documents: Iterable[Document] = (
+                    read_documents(inputs, recipe.corpus, progress=progress) if inputs else sample_documents()
+                )
+                card = build_corpus(
+                    documents, folder.corpus, recipe.corpus, coverage_lists=coverage_lists, progress=progress
+                )
+            if not folder.run.run_toml.exists():
+                prepare_tokens(folder, folder.corpus, card.digest, recipe, progress=progress)
     return train_and_describe(folder, recipe, progress=progress, stop=stop)
 
 
@@ -348,20 +349,26 @@ def remove_study(folder: StudyFolder) -> None:
 
     Raises:
         ConfigError: the folder is no study of ours; nothing is removed.
+        ResumeError: another process works in it.
     """
-    if folder.path.exists() and any(folder.path.iterdir()) and not folder.study_toml.exists():
+    if not folder.path.exists():
+        return
+    if any(folder.path.iterdir()) and not folder.study_toml.exists():
         raise ConfigError(f"{folder.path}: holds no study.toml, so it is not ours to remove; remove it yourself")
-    shutil.rmtree(folder.path, ignore_errors=True)
+    with locked(folder.run):  # not while somebody trains in it
+        shutil.rmtree(folder.path)
 
 
-def _claim(folder: StudyFolder, recipe: Recipe, inputs: Sequence[Path]) -> None:
+def _claim(folder: StudyFolder, recipe: Recipe, inputs: Sequence[Path], coverage_lists: Sequence[Path]) -> None:
     """Write study.toml, or check that it says the same as what the folder's contents were made by.
 
     Raises:
         ConfigError: it says something else, or the folder holds other things.
     """
-    names = [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace") for path in inputs]
-    asked = {"inputs": names, "fingerprint": _fingerprint(inputs)}
+    inside = next((path for path in inputs if folder.path.resolve().is_relative_to(path.resolve())), None)
+    if inside is not None:
+        raise ConfigError(f"{folder.path}: lies inside the input {inside}; choose another folder by --out")
+    asked = {"inputs": _names(inputs), "coverage": _names(coverage_lists), "fingerprint": _fingerprint(inputs)}
     made = (folder.corpus / "card.json", folder.vocabulary, folder.store("train"), folder.run.run_toml)
     if not (folder.study_toml.exists() and any(path.exists() for path in made)):
         if not folder.study_toml.exists() and folder.path.exists() and any(folder.path.iterdir()):
@@ -375,15 +382,18 @@ def _claim(folder: StudyFolder, recipe: Recipe, inputs: Sequence[Path]) -> None:
         differing = settings_from(Recipe, table, where=str(folder.study_toml)).differing_keys(recipe)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder.study_toml}: cannot be read ({error}); choose another folder by --out") from None
-    if before["inputs"] != asked["inputs"]:
-        differing.append("inputs")
-    elif before["fingerprint"] != asked["fingerprint"]:
+    differing += [key for key in ("inputs", "coverage") if before[key] != asked[key]]
+    if "inputs" not in differing and before["fingerprint"] != asked["fingerprint"]:
         differing.append("size or time of the input files")
     if differing:
         raise ConfigError(
             f"{folder.path}: holds a study that differs in {', '.join(differing)}; choose another folder by --out, "
             "or make it anew with --fresh"
         )
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    return [os.fsencode(path.resolve()).decode("utf-8", "backslashreplace") for path in paths]
 
 
 def _fingerprint(inputs: Sequence[Path]) -> str:

@@ -254,7 +254,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(worker, recipe, whole, tmp_p
 def test_two_processes_in_one_folder(worker, recipe, whole, tmp_path):
     folder = tmp_path / "run"
     child = worker.hold(folder, 7, recipe)
-    with pytest.raises(ResumeError, match="another process is training in this folder"):
+    with pytest.raises(ResumeError, match="another process is working in this folder"):
         resume_run(RunFolder(folder))
     os.kill(child, signal.SIGKILL)
     assert worker.end() == KILLED

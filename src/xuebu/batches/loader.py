@@ -49,6 +49,11 @@ class Loader:
         if settings.objective == "nsp":
             check_strangers(store)
 
+    def count_cut_tokens(self) -> int:
+        """Return how many tokens of the store stand beyond the longest part of a sentence that a row takes."""
+        lengths = np.diff(self.store.sentence_offsets)
+        return int(np.maximum(lengths - self.settings.sentence_tokens, 0).sum())
+
     def epoch_of(self, step: int) -> float:
         """Return how many epochs lie behind the end of a step (1-based)."""
         return step * self.settings.sequences_per_step / self.num_samples

@@ -10,7 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xuebu.charts.marks import Band, Figure, Label, Language, Level, Line, Panel, Points, Role, Unit
+import numpy as np
+
+from xuebu.charts.marks import (
+    Band,
+    Bars,
+    Figure,
+    Label,
+    Language,
+    Level,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Role,
+    Spans,
+    Unit,
+)
 from xuebu.files import write_atomic
 from xuebu.fonts import LATIN_FONT, drawable
 
@@ -38,17 +54,19 @@ class Stroke:
     dash: str | tuple[float, tuple[float, ...]] = "solid"
     marker_size: float = 2.4
     alpha: float = 1.0
+    marker: str = "o"
 
 
 # Hues of Okabe and Ito 2008 ("Color universal design"), told apart with every common color blindness; lines that
 # share a panel differ in their dashes too.
 STROKES: dict[Role, Stroke] = {
     "train": Stroke("#86aed1", 0.9, marker_size=2.1, alpha=0.75),
+    "smoothed": Stroke("#6a51a3", 1.8),
     "held_out": Stroke("#0072b2", 2.0),
     "linear": Stroke("#d55e00", 1.8, (0, (5, 2))),
     "saturating": Stroke("#009e73", 2.2),
     "forecast": Stroke("#009e73", 1.6, (0, (2, 1.5))),
-    "counting": Stroke("#d55e00", 1.5, (0, (6, 2))),
+    "counting": Stroke("#d55e00", 1.5, (0, (6, 2)), marker="D"),
     "frequency": Stroke("#b07a00", 1.5, (0, (2, 2))),
     "chance": Stroke("#767f8a", 1.3, (0, (1, 2))),
     "schedule": Stroke("#0072b2", 2.0),
@@ -179,9 +197,14 @@ def _draw_panel(axes: Any, panel: Panel, write: _Writer, *, x_labelled: bool) ->
     for mark in panel.marks:
         _draw_mark(axes, mark, write)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS, integer=panel.x_unit == "count"))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS))
+    if panel.y_names:
+        axes.set_yticks(range(len(panel.y_names)), [write(name) for name in panel.y_names])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value, panel.y_unit)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value, panel.x_unit)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value, panel.y_unit)))
     axes.margins(x=0.02, y=0.06)
     if x_labelled:
         axes.set_xlabel(write(panel.x_label))
@@ -214,7 +237,7 @@ def _put_legend(axes: Any, *, num_columns: int) -> Any:
     return legend
 
 
-def _draw_mark(axes: Any, mark: Points | Line | Band | Level, write: _Writer) -> None:
+def _draw_mark(axes: Any, mark: Mark, write: _Writer) -> None:
     stroke = STROKES[mark.role]
     label = write(mark.label) if mark.label is not None else "_nolegend_"
     match mark:
@@ -254,6 +277,24 @@ def _draw_mark(axes: Any, mark: Points | Line | Band | Level, write: _Writer) ->
             axes.fill_between(
                 mark.x, mark.low, mark.high, color=stroke.color, alpha=0.2, linewidth=0, label=label, zorder=1.5
             )
+        case Spans():
+            values = np.array(mark.x if mark.across else mark.y)
+            ends = np.array([values - np.array(mark.low), np.array(mark.high) - values])
+            axes.errorbar(
+                mark.x,
+                mark.y,
+                **{"xerr" if mark.across else "yerr": ends},
+                fmt=stroke.marker,
+                markersize=5.0,
+                color=stroke.color,
+                elinewidth=1.4,
+                capsize=2.5,
+                label=label,
+                zorder=3.0,
+            )
+        case Bars():
+            draw_bars = axes.barh if mark.across else axes.bar
+            draw_bars(mark.at, mark.value, mark.width, color=stroke.color, label=label, zorder=2.0)
         case Level():
             axes.axhline(
                 mark.y, color=stroke.color, linestyle=stroke.dash, linewidth=stroke.width, label=label, zorder=2.5

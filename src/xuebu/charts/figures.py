@@ -125,7 +125,7 @@ def _levels(tables: Mapping[str, Any], wanted: _Levels) -> tuple[Level, ...]:
     for (task, name), role, label in wanted:
         accuracy = ((tables.get(task) or {}).get(name) or {}).get("accuracy")
         if accuracy is not None:
-            shown = _percent(accuracy)
+            shown = percent_text(accuracy)
             named = Label(*(f"{text} {shown}" for text in (label.en, label.zh, label.shown("both"))))
             levels.append(Level(y=float(accuracy), role=role, label=named))
     return tuple(levels)
@@ -136,7 +136,7 @@ def _accuracy_panel(history: History, metric: str, levels: tuple[Level, ...]) ->
     note = None
     if history.has("eval", metric):
         held_out = history.column("eval", metric)
-        marks += [_line(held_out, "held_out", HELD_OUT), *_bands(held_out)]
+        marks += [line_of(held_out, "held_out", HELD_OUT), *interval_bands(held_out)]
         note = _last_reading(held_out)
     elif history.has("train", metric):
         note = Label(
@@ -145,7 +145,7 @@ def _accuracy_panel(history: History, metric: str, levels: tuple[Level, ...]) ->
             "无留出集 nothing held out: each point is one training batch",
         )
     if history.has("train", metric):
-        marks.append(_points(history.column("train", metric), "train", IN_TRAINING))
+        marks.append(points_of(history.column("train", metric), "train", IN_TRAINING))
     title = _METRICS[metric]
     return Panel(
         title=title,
@@ -164,9 +164,9 @@ def _loss_panel(history: History) -> Panel:
     if not (history.has("train", metric) or history.has("eval", metric)) and history.has("train", "loss_nats"):
         metric = "loss_nats"  # a log that recorded only the sum
     if history.has("eval", metric):
-        marks.append(_line(history.column("eval", metric), "held_out", HELD_OUT))
+        marks.append(line_of(history.column("eval", metric), "held_out", HELD_OUT))
     if history.has("train", metric):
-        marks.append(_points(history.column("train", metric), "train", IN_TRAINING))
+        marks.append(points_of(history.column("train", metric), "train", IN_TRAINING))
     return Panel(
         title=_METRICS[metric],
         x_label=STEP,
@@ -180,7 +180,7 @@ def _loss_panel(history: History) -> Panel:
 def _learning_rate_panel(history: History) -> Panel:
     marks: tuple[Mark, ...] = ()
     if history.has("train", "learning_rate"):
-        marks = (_line(history.column("train", "learning_rate"), "schedule", None),)
+        marks = (line_of(history.column("train", "learning_rate"), "schedule", None),)
     return Panel(
         title=_METRICS["learning_rate"],
         x_label=STEP,
@@ -193,8 +193,8 @@ def _learning_rate_panel(history: History) -> Panel:
 
 def _reading_marks(series: Series) -> list[Mark]:
     if series.kind != "eval":
-        return [_points(series, "train", IN_TRAINING)]
-    return [_points(series, "held_out", HELD_OUT), *_bands(series)]
+        return [points_of(series, "train", IN_TRAINING)]
+    return [points_of(series, "held_out", HELD_OUT), *interval_bands(series)]
 
 
 def _residual_panel(label: Label, points: Points, fit: Mapping[str, Any], limit: float, axis: Label) -> Panel:
@@ -202,7 +202,7 @@ def _residual_panel(label: Label, points: Points, fit: Mapping[str, Any], limit:
     note = None
     if (lag1 := left.get("lag1_autocorrelation")) is not None and (watson := left.get("durbin_watson")) is not None:
         told = Label("lag-1 autocorrelation {0}, Durbin-Watson {1}", "一阶自相关 {0}，杜宾-沃森 {1}")
-        note = _figures(told, (_signed(lag1), f"{watson:.2f}"), "自相关")
+        note = labelled(told, (_signed(lag1), f"{watson:.2f}"), "自相关")
     return Panel(
         title=Label(f"Residuals of the {label.en}", f"{label.zh}的残差"),
         x_label=STEP,
@@ -259,19 +259,19 @@ def _correlation_note(analysis: Mapping[str, Any]) -> Label | None:
     chosen: Mapping[str, Any] = next((item for item in pearson.get("intervals") or [] if item.get("recommended")), {})
     if chosen.get("low") is None:
         none = Label("Pearson r = {0}; no interval of it can be vouched for", "皮尔逊 r = {0}；没有可信的区间")
-        return _figures(none, (value,), "相关系数")
+        return labelled(none, (value,), "相关系数")
     figures = [value, _level(chosen), _signed(chosen["low"]), _signed(chosen["high"])]
     told = Label("Pearson r = {0}, {1} interval {2} to {3}", "皮尔逊 r = {0}，{1} 区间 {2} 至 {3}")
     if (size := chosen.get("effective_size")) is not None:
         told = Label(told.en + ", as from {4} independent readings", told.zh + "，相当于 {4} 次独立读数")
         figures.append(f"{size:,.0f}")
-    return _figures(told, figures, "相关系数")
+    return labelled(told, figures, "相关系数")
 
 
-def _figures(label: Label, figures: Sequence[str], short: str) -> Label:
+def labelled(label: Label, figures: Sequence[str], short: str) -> Label:
     """Return a label with figures in its places; in a bilingual chart a short Chinese head before the English."""
     english = label.en.format(*figures)
-    return Label(english, label.zh.format(*figures), f"{short} {english}")
+    return Label(english, label.zh.format(*figures), f"{short} {english}".strip())
 
 
 def _curves_description(history: History) -> Label:
@@ -281,7 +281,7 @@ def _curves_description(history: History) -> Label:
         series, where = history.column("train", "mlm_accuracy"), Label("training-batch", "训练批次")
     else:
         return Label("Training curves; MLM accuracy was not recorded.", "训练曲线；未记录掩码预测准确率。")
-    first, last = (_percent(value) for value in (series.value[0], series.value[-1]))
+    first, last = (percent_text(value) for value in (series.value[0], series.value[-1]))
     steps = f"{series.step[0]:,}", f"{series.step[-1]:,}"
     return Label(
         f"{where.en.capitalize()} MLM accuracy went from {first} at step {steps[0]} to {last} at step {steps[1]}.",
@@ -300,15 +300,17 @@ def _correlation_description(analysis: Mapping[str, Any], title: Label) -> Label
     )
 
 
-def _line(series: Series, role: Role, label: Label | None) -> Line:
+def line_of(series: Series, role: Role, label: Label | None) -> Line:
+    """Return a series as a line."""
     return Line(x=_plain(series.step), y=_plain(series.value), role=role, label=label)
 
 
-def _points(series: Series, role: Role, label: Label) -> Points:
+def points_of(series: Series, role: Role, label: Label) -> Points:
+    """Return a series as single points."""
     return Points(x=_plain(series.step), y=_plain(series.value), role=role, label=label)
 
 
-def _bands(series: Series) -> tuple[Band, ...]:
+def interval_bands(series: Series) -> tuple[Band, ...]:
     """Return Wilson's interval around each accuracy whose number of predictions is known."""
     if series.count is None or "accuracy" not in series.metric:
         return ()
@@ -323,18 +325,19 @@ def _bands(series: Series) -> tuple[Band, ...]:
 
 
 def _last_reading(series: Series) -> Label:
-    value, step = _percent(series.value[-1]), f"{series.step[-1]:,}"
+    value, step = percent_text(series.value[-1]), f"{series.step[-1]:,}"
     told = Label("{0} at step {1}", "第 {1} 步为 {0}")
     if series.count is not None:
         told = Label(told.en + ", {2} predictions", told.zh + "，{2} 次预测")
-    return _figures(told, (value, step, "" if series.count is None else f"{series.count[-1]:,}"), "最后读数")
+    return labelled(told, (value, step, "" if series.count is None else f"{series.count[-1]:,}"), "最后读数")
 
 
 def _plain(values: Any) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _percent(value: float) -> str:
+def percent_text(value: float) -> str:
+    """Return a fraction as charts write it: "17.7 %"."""
     return f"{100 * value:.1f} %"
 
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 RunRole = Literal["run_1", "run_2", "run_3", "run_4", "run_5", "run_6"]
 Role = (
-    Literal["train", "held_out", "linear", "saturating", "forecast", "counting", "frequency", "chance", "schedule"]
+    Literal["train", "smoothed", "held_out", "linear", "saturating", "forecast", "counting", "frequency", "chance"]
+    | Literal["schedule"]
     | RunRole
 )
 """What a mark means; `draw` gives every meaning one color and one stroke, the same in every chart. In a comparison
@@ -83,7 +84,32 @@ class Level:
     label: Label | None = None
 
 
-Mark = Points | Line | Band | Level
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """Single values with an interval each: along y, or along x where `across`; other attributes as in Points."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    role: Role
+    label: Label | None = None
+    across: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bars:
+    """Bars from zero to each value, centered at `at`: upright, or along x where `across`; others as in Points."""
+
+    at: tuple[float, ...]
+    value: tuple[float, ...]
+    role: Role
+    label: Label | None = None
+    width: float = 0.8
+    across: bool = False
+
+
+Mark = Points | Line | Band | Level | Spans | Bars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +121,7 @@ class Panel:
         x_label, y_label: of the axes, unit included.
         y_unit: how the values of y are written.
         x_unit: how the values of x are written.
+        y_names: where y is not a quantity: the names of 0, 1, 2..., from the top down.
         marks: in the order of the legend; lines lie over points, points over bands.
         note: one line under the title, e.g. a figure with its interval; None for none.
         nothing: what to say where there are no marks; None draws the empty axes.
@@ -112,6 +139,7 @@ class Panel:
     height: float = 1.0
     y_range: tuple[float, float] | None = None
     x_unit: Unit = "count"
+    y_names: tuple[Label, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

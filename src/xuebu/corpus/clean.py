@@ -42,7 +42,7 @@ def clean_text(text: str) -> str:
     text = _BREAKS.sub("\n", text)
     text = _NO_CHARACTER.sub("\ufffd", text)
     text = _nfc(_INVISIBLE.sub("", text))
-    while "（" in text and (without := _EMPTY_BRACKETS.sub("", text)) != text:
+    while "（" in text and (without := _EMPTY_BRACKETS.sub("", text)) != text:  # one pass a level of nesting
         text = _nfc(without)
     return "\n".join([paragraph for line in text.split("\n") if (paragraph := " ".join(line.split()))])
 

@@ -11,7 +11,7 @@ def learning_rate(step: int, settings: TrainSettings) -> float:
     """Return the learning rate of an update.
 
     It rises linearly, reaching the peak at step `warmup_steps`, then falls to `final_share` of the peak at the last
-    step: along a half cosine, along a line, or not at all.
+    step: along a half cosine, along a line, or not at all. With `final_share` 0 the last update has the rate 0.
 
     Args:
         step: number of the update, from 1 to `settings.steps`.

@@ -54,7 +54,7 @@ def start_run(
         raise ResumeError(
             f"{folder.path}: holds the history or checkpoints of a run without its run.toml; choose another folder"
         )
-    stores = Store.open(train_store), Store.open(held_out_store)
+    stores = _open_store(train_store), _open_store(held_out_store)
     words = load_vocabulary(vocabulary)
     facts = RunFacts(
         recipe=recipe,
@@ -64,7 +64,7 @@ def start_run(
         vocabulary=_relative(vocabulary, folder.path),
         digests=_digests(*stores, words),
     )
-    with _locked(folder):
+    with locked(folder):
         trainer = Trainer(
             folder,
             facts,
@@ -75,6 +75,12 @@ def start_run(
             stop=stop,
         )
         write_run_facts(folder, facts)
+        cut, total = trainer.loader.count_cut_tokens(), stores[0].num_tokens
+        if cut:
+            progress.note(
+                f"{cut:,} of {total:,} training tokens ({cut / total:.1%}) stand beyond the first "
+                f"{recipe.batches.sentence_tokens} of their sentence and are not trained on (batches.sequence_length)"
+            )
         return _train(trainer, "start")
 
 
@@ -95,8 +101,8 @@ def resume_run(
     """
     facts = read_run_facts(folder)
     stores = (
-        Store.open(_absolute(facts.train_store, folder.path)),
-        Store.open(_absolute(facts.held_out_store, folder.path)),
+        _open_store(_absolute(facts.train_store, folder.path)),
+        _open_store(_absolute(facts.held_out_store, folder.path)),
     )
     words = load_vocabulary(_absolute(facts.vocabulary, folder.path))
     differing = [name for name, digest in _digests(*stores, words).items() if facts.digests.get(name) != digest]
@@ -109,7 +115,7 @@ def resume_run(
             f"{folder.path}: cannot go on exactly: {'; '.join(changes)}. Go on all the same with "
             f"`xuebu train --resume {folder.path} --inexact` (recorded in sessions.jsonl)"
         )
-    with _locked(folder):
+    with locked(folder):
         trainer = Trainer(
             folder,
             facts,
@@ -122,6 +128,13 @@ def resume_run(
         for problem in trainer.restore():
             progress.note(f"passed over a damaged checkpoint: {problem}")
         return _train(trainer, "resume", changes=changes)
+
+
+def _open_store(folder: Path) -> Store:
+    """Open a store and prove its files against their digests: a flipped bit must not be trained on."""
+    store = Store.open(folder)
+    store.verify()
+    return store
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -175,7 +188,7 @@ def _log_session(folder: RunFolder, event: str, **details: Any) -> None:
 
 
 @contextmanager
-def _locked(folder: RunFolder) -> Iterator[None]:
+def locked(folder: RunFolder) -> Iterator[None]:
     """Hold the run folder for one process; the lock of a dead process is gone with it.
 
     Raises:
@@ -187,7 +200,7 @@ def _locked(folder: RunFolder) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ResumeError(
-                f"{folder.path}: another process is training in this folder; wait for it or end it"
+                f"{folder.path}: another process is working in this folder; wait for it or end it"
             ) from None
         yield
 

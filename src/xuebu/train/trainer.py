@@ -242,8 +242,8 @@ class Trainer:
         if not (math.isfinite(norm) and all(map(math.isfinite, values))):
             what = "gradient" if all(map(math.isfinite, values)) else "loss"
             raise TrainingError(
-                f"step {step}: the {what} is not finite; the step was not applied. Lower `train.learning_rate`, or "
-                'set `train.precision = "fp32"`'
+                f"step {step}: the {what} is not finite; the step was not applied. Start a new run with a lower "
+                '`train.learning_rate`, or with `train.precision = "fp32"`'
             )
         rate = learning_rate(step, self.settings)
         for group in self.optimizer.param_groups:
@@ -275,6 +275,8 @@ class Trainer:
                 "threads": self.machine.threads,
                 "peak_flops": self.machine.peak_flops,
                 "samples": self.loader.num_samples,
+                "training_tokens": self.loader.store.num_tokens,
+                "cut_tokens": self.loader.count_cut_tokens(),
             }
         )
 

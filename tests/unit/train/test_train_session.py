@@ -39,7 +39,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_in_the_way(stopped, r
     holder = subprocess.Popen([sys.executable, "-c", HOLD, stopped.path / ".lock"], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(ResumeError, match="another process is training in this folder; wait for it or end it"):
+        with pytest.raises(ResumeError, match="another process is working in this folder; wait for it or end it"):
             resume(stopped)
     finally:
         holder.kill()

@@ -1,0 +1,156 @@
+"""What the final evaluation shows beyond one number: which characters are right, and whether the model knows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xuebu.charts.figures import ACCURACY, labelled, percent_text
+from xuebu.charts.marks import Figure, Label, Line, Panel, Role, Spans
+
+_NAMES = {
+    "latin": Label("Latin letters", "拉丁字母"),
+    "digit": Label("digits", "数字"),
+    "punctuation": Label("punctuation", "标点"),
+    "other": Label("other", "其他"),
+}
+_WHO: tuple[tuple[str, Role, Label, float], ...] = (
+    ("model", "held_out", Label("the model", "本模型"), -0.14),
+    ("ngram", "counting", Label("n-gram counts", "n 元计数"), 0.14),
+)
+_BAND = re.compile(r"han_(\d+)_(\d+|up)")
+
+
+def class_name(key: str) -> Label:
+    """Return the name of a class of characters in baselines.json, e.g. of "han_101_500"; an unknown one as it is."""
+    if band := _BAND.fullmatch(key):
+        first, last = (f"{int(one):,}" if one.isdigit() else one for one in band.groups())
+        if last == "up":
+            return Label(f"Han, rank {first} up", f"汉字，第 {first} 位起", f"汉字 Han, {first} up")
+        return Label(f"Han, rank {first}–{last}", f"汉字，第 {first}–{last} 位", f"汉字 Han, {first}–{last}")
+    return _NAMES.get(key, Label(key))
+
+
+def by_character(baselines: Mapping[str, Any]) -> Figure | None:
+    """Return accuracy by class of the true character, model beside n-gram; None where it was not scored."""
+    mlm = baselines.get("mlm")
+    table = mlm.get("by_character") if isinstance(mlm, Mapping) else None
+    if not isinstance(table, Mapping) or not table:
+        return None
+    marks = []
+    for who, role, label, shift in _WHO:
+        rows = [(place, entry[who]) for place, entry in enumerate(table.values()) if _has_accuracy(entry.get(who))]
+        if rows:
+            values = [float(entry["accuracy"]) for _, entry in rows]
+            low, high = _ends([entry for _, entry in rows], values)
+            at = tuple(place + shift for place, _ in rows)
+            marks.append(Spans(x=tuple(values), y=at, low=low, high=high, role=role, label=label, across=True))
+    names = []
+    for key, entry in table.items():
+        name, count = class_name(key), (entry.get("model") or {}).get("predictions")
+        shown = "" if count is None else f" ({count:,})"
+        names.append(Label(f"{name.en}{shown}", f"{name.zh}{shown}" if name.zh else "", f"{name.shown('both')}{shown}"))
+    panel = Panel(
+        title=Label("Accuracy by class of the hidden character", "按所遮字符类别的准确率"),
+        x_label=ACCURACY,
+        y_label=Label(""),
+        y_unit="count",
+        x_unit="fraction",
+        marks=tuple(marks),
+        note=Label(
+            "in brackets: predictions; ranks by frequency in training",
+            "括号内为预测次数；位次按训练频率",
+            "括号内：预测次数 (predictions)",
+        ),
+        y_names=tuple(names),
+    )
+    return Figure(
+        name="by_character",
+        title=Label("Accuracy by class of character", "按字符类别的准确率"),
+        description=_description(table),
+        panels=(panel,),
+        column_inches=6.4,
+    )
+
+
+def _has_accuracy(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and entry.get("accuracy") is not None
+
+
+def _ends(entries: Sequence[Mapping[str, Any]], values: Sequence[float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return low and high ends; where an entry has none (one document), a point."""
+    low, high = (
+        tuple(
+            value if entry.get(name) is None else float(entry[name])
+            for entry, value in zip(entries, values, strict=True)
+        )
+        for name in ("low", "high")
+    )
+    return low, high
+
+
+def _description(table: Mapping[str, Any]) -> Label:
+    told = [
+        (class_name(key), percent_text(entry["model"]["accuracy"]))
+        for key, entry in table.items()
+        if _has_accuracy(entry.get("model"))
+    ]
+    english = "; ".join(f"{name.en} {value}" for name, value in told)
+    chinese = "；".join(f"{name.zh or name.en} {value}" for name, value in told)
+    return Label(f"The model's accuracy: {english}.", f"模型的准确率：{chinese}。")
+
+
+def reliability(baselines: Mapping[str, Any]) -> Figure | None:
+    """Return how often the first candidate at [MASK] is right against its probability; None where it was not scored."""
+    found = baselines.get("calibration")
+    bins = [one for one in found.get("bins") or [] if _has_accuracy(one)] if isinstance(found, Mapping) else []
+    if not isinstance(found, Mapping) or not bins:
+        return None
+    probability, accuracy = ([float(one[name]) for one in bins] for name in ("probability", "accuracy"))
+    low, high = _ends(bins, accuracy)
+    limit = min(1.0, 1.05 * max(*probability, *high))
+    counts = [int(one["predictions"]) for one in bins]
+    each = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,}–{max(counts):,}"
+    told = Label(
+        "{0} bins of {1} predictions; mean distance {2}, by chance alone {3}",
+        "{0} 组，每组 {1} 次预测；平均偏差 {2}，仅由抽样则为 {3}",
+    )
+    figures = (str(len(bins)), each, percent_text(found["ece"]), percent_text(found["ece_if_calibrated"]))
+    panel = Panel(
+        title=Label("First candidate at [MASK]", "[MASK] 处的首选"),
+        x_label=Label("mean probability given", "模型给出的平均概率"),
+        y_label=Label("share right", "答对比例"),
+        y_unit="fraction",
+        x_unit="fraction",
+        marks=(
+            Line(x=(0.0, limit), y=(0.0, limit), role="chance", label=Label("as often as it says", "言行一致")),
+            Spans(
+                x=tuple(probability),
+                y=tuple(accuracy),
+                low=low,
+                high=high,
+                role="held_out",
+                label=Label("the model", "本模型"),
+            ),
+        ),
+        note=labelled(told, figures, "校准"),
+    )
+    sure, right = (
+        sum(c * v for c, v in zip(counts, values, strict=True)) / sum(counts) for values in (probability, accuracy)
+    )
+    return Figure(
+        name="calibration",
+        title=Label("Calibration of [MASK] predictions", "[MASK] 预测的校准"),
+        description=labelled(
+            Label(
+                "The model gives its first candidate {0} on average and is right in {1}; expected calibration error {2}.",
+                "模型平均给首选 {0} 的概率，答对 {1}；期望校准误差 {2}。",
+            ),
+            (percent_text(sure), percent_text(right), percent_text(found["ece"])),
+            "",
+        ),
+        panels=(panel,),
+        column_inches=6.4,
+        row_inches=4.4,
+    )
