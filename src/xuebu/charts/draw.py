@@ -199,7 +199,6 @@ def _draw_panel(axes: Any, panel: Panel, write: _Writer, *, x_labelled: bool) ->
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS, integer=panel.x_unit == "count"))
     if panel.y_names:
         axes.set_yticks(range(len(panel.y_names)), [write(name) for name in panel.y_names])
-        axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
     else:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=_TICK_STEPS))
@@ -209,7 +208,9 @@ def _draw_panel(axes: Any, panel: Panel, write: _Writer, *, x_labelled: bool) ->
     if x_labelled:
         axes.set_xlabel(write(panel.x_label))
     axes.set_ylabel(write(panel.y_label))
-    if panel.y_range is not None:
+    if panel.y_names:
+        axes.set_ylim(len(panel.y_names) - 0.5, -0.5)
+    elif panel.y_range is not None:
         axes.set_ylim(*panel.y_range)
 
 

@@ -347,3 +347,9 @@ def _signed(value: float, digits: int = 2) -> str:
 
 def _level(interval: Mapping[str, Any]) -> str:
     return f"{100 * interval.get('level', 0.95):g} %"
+
+
+def signed_text(value: float, digits: int) -> str:
+    """Return a number with its sign, none where it rounds to zero."""
+    text = f"{value:+.{digits}f}"
+    return (text if float(text) else text[1:]).replace("-", "−")

@@ -36,8 +36,9 @@ def by_character(baselines: Mapping[str, Any]) -> Figure | None:
     """Return accuracy by class of the true character, model beside n-gram; None where it was not scored."""
     mlm = baselines.get("mlm")
     table = mlm.get("by_character") if isinstance(mlm, Mapping) else None
-    if not isinstance(table, Mapping) or not table:
-        return None
+    table = (
+        {key: entry for key, entry in table.items() if isinstance(entry, Mapping)} if isinstance(table, Mapping) else {}
+    )
     marks = []
     for who, role, label, shift in _WHO:
         rows = [(place, entry[who]) for place, entry in enumerate(table.values()) if _has_accuracy(entry.get(who))]
@@ -46,23 +47,21 @@ def by_character(baselines: Mapping[str, Any]) -> Figure | None:
             low, high = _ends([entry for _, entry in rows], values)
             at = tuple(place + shift for place, _ in rows)
             marks.append(Spans(x=tuple(values), y=at, low=low, high=high, role=role, label=label, across=True))
+    if not marks:
+        return None
     names = []
     for key, entry in table.items():
         name, count = class_name(key), (entry.get("model") or {}).get("predictions")
         shown = "" if count is None else f" ({count:,})"
         names.append(Label(f"{name.en}{shown}", f"{name.zh}{shown}" if name.zh else "", f"{name.shown('both')}{shown}"))
     panel = Panel(
-        title=Label("Accuracy by class of the hidden character", "按所遮字符类别的准确率"),
+        title=Label("By hidden character", "按所遮字符"),
         x_label=ACCURACY,
         y_label=Label(""),
         y_unit="count",
         x_unit="fraction",
         marks=tuple(marks),
-        note=Label(
-            "in brackets: predictions; ranks by frequency in training",
-            "括号内为预测次数；位次按训练频率",
-            "括号内：预测次数 (predictions)",
-        ),
+        note=Label("in brackets: predictions", "括号内为预测次数"),
         y_names=tuple(names),
     )
     return Figure(
@@ -101,22 +100,26 @@ def _description(table: Mapping[str, Any]) -> Label:
     return Label(f"The model's accuracy: {english}.", f"模型的准确率：{chinese}。")
 
 
+def _points(value: Any) -> str:
+    """Return a distance of two shares in points."""
+    return f"{100 * value:.1f}" if isinstance(value, int | float) else "–"
+
+
 def reliability(baselines: Mapping[str, Any]) -> Figure | None:
     """Return how often the first candidate at [MASK] is right against its probability; None where it was not scored."""
     found = baselines.get("calibration")
-    bins = [one for one in found.get("bins") or [] if _has_accuracy(one)] if isinstance(found, Mapping) else []
-    if not isinstance(found, Mapping) or not bins:
+    if not isinstance(found, Mapping):
+        return None
+    bins = [one for one in found.get("bins") or [] if _has_accuracy(one) and {"probability", "predictions"} <= set(one)]
+    if not bins:
         return None
     probability, accuracy = ([float(one[name]) for one in bins] for name in ("probability", "accuracy"))
     low, high = _ends(bins, accuracy)
     limit = min(1.0, 1.05 * max(*probability, *high))
     counts = [int(one["predictions"]) for one in bins]
     each = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,}–{max(counts):,}"
-    told = Label(
-        "{0} bins of {1} predictions; mean distance {2}, by chance alone {3}",
-        "{0} 组，每组 {1} 次预测；平均偏差 {2}，仅由抽样则为 {3}",
-    )
-    figures = (str(len(bins)), each, percent_text(found["ece"]), percent_text(found["ece_if_calibrated"]))
+    errors = (_points(found.get("ece")), _points(found.get("ece_if_calibrated")))
+    told = Label("mean distance {0} points, by chance alone {1}", "平均偏差 {0} 个百分点，仅由抽样则为 {1}")
     panel = Panel(
         title=Label("First candidate at [MASK]", "[MASK] 处的首选"),
         x_label=Label("mean probability given", "模型给出的平均概率"),
@@ -134,7 +137,7 @@ def reliability(baselines: Mapping[str, Any]) -> Figure | None:
                 label=Label("the model", "本模型"),
             ),
         ),
-        note=labelled(told, figures, "校准"),
+        note=labelled(told, errors, "校准"),
     )
     sure, right = (
         sum(c * v for c, v in zip(counts, values, strict=True)) / sum(counts) for values in (probability, accuracy)
@@ -144,10 +147,11 @@ def reliability(baselines: Mapping[str, Any]) -> Figure | None:
         title=Label("Calibration of [MASK] predictions", "[MASK] 预测的校准"),
         description=labelled(
             Label(
-                "The model gives its first candidate {0} on average and is right in {1}; expected calibration error {2}.",
-                "模型平均给首选 {0} 的概率，答对 {1}；期望校准误差 {2}。",
+                "In {3} bins of {4} predictions: on average the first candidate is given {0} and is right in {1}; "
+                "expected calibration error {2} points.",
+                "分 {3} 组，每组 {4} 次预测：平均给首选 {0} 的概率，答对 {1}；期望校准误差 {2} 个百分点。",
             ),
-            (percent_text(sure), percent_text(right), percent_text(found["ece"])),
+            (percent_text(sure), percent_text(right), errors[0], str(len(bins)), each),
             "",
         ),
         panels=(panel,),

@@ -17,8 +17,8 @@ class Smoothed:
     """A smoothed series.
 
     Attributes:
-        level: float64[n], weighted mean of each reading and those before it.
-        spread: float64[n], weighted standard deviation of the same readings around that mean.
+        level: float64[n], the line through each reading and those before it, at that reading.
+        spread: float64[n], weighted standard deviation of the same readings around that line.
         span: number of readings over which a weight falls by the factor e.
     """
 
@@ -28,26 +28,33 @@ class Smoothed:
 
 
 def smooth_readings(series: Series, span: int | None = None) -> Smoothed:
-    """Return exponentially weighted mean and standard deviation of the readings up to each one.
+    """Return the weighted line through the readings up to each one, and their scatter around it.
 
-    The weights are normalized to one at every reading, so the first readings are not pulled toward zero.
+    A weighted mean of what came before lags behind a falling loss by about the span, and would show a gap to the
+    held-out loss that is not there; a line does not.
 
     Args:
         series: at least one reading.
         span: in readings, >= 1; a twentieth of them, at least five, if None.
 
-    Source: the mean and variance recursions of West (1979), "Updating mean and variance estimates", with weights that
-    fall by exp(-1 / span) a reading.
+    Source: local linear regression with the one-sided exponential kernel (Fan and Gijbels 1996, section 2.3), whose
+    level is that of Brown's double exponential smoothing; the sums over ages are kept by recursion.
     """
-    values = series.value
-    reach = max(MIN_SPAN, round(SPAN_SHARE * len(values))) if span is None else span
+    reach = max(MIN_SPAN, round(SPAN_SHARE * len(series))) if span is None else span
     keep = float(np.exp(-1.0 / reach))
-    level, spread = np.empty(len(values)), np.empty(len(values))
-    total = mean = squares = 0.0
-    for place, value in enumerate(values.tolist()):
-        total = keep * total + 1.0
-        before = mean
-        mean += (value - mean) / total
-        squares = keep * squares + (value - before) * (value - mean)
-        level[place], spread[place] = mean, (squares / total) ** 0.5
+    origin = float(series.value[0])
+    level, spread = np.empty(len(series)), np.empty(len(series))
+    # Weighted sums of 1, age, age squared, y, age y, y squared.
+    count = age = square = total = moment = energy = 0.0
+    for place, value in enumerate((series.value - origin).tolist()):
+        square, age, moment = keep * (square + 2 * age + count), keep * (age + count), keep * (moment + total)
+        count, total, energy = keep * count + 1.0, keep * total + value, keep * energy + value * value
+        spacing = count * square - age * age
+        if place < 2:
+            slope, height = 0.0, total / count
+        else:
+            slope = (count * moment - age * total) / spacing
+            height = (total - slope * age) / count
+        level[place] = origin + height
+        spread[place] = max((energy - height * total - slope * moment) / count, 0.0) ** 0.5
     return Smoothed(level, spread, reach)

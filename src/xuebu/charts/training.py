@@ -19,6 +19,7 @@ from xuebu.charts.figures import (
     line_of,
     percent_text,
     points_of,
+    signed_text,
 )
 from xuebu.charts.marks import Band, Bars, Figure, Label, Level, Line, Mark, Panel, Role
 from xuebu.charts.smooth import smooth_readings
@@ -61,8 +62,8 @@ def loss_analysis(history: History) -> Figure | None:
     if history.has("eval", metric):
         held_out = history.column("eval", metric)
         marks.append(line_of(held_out, "held_out", HELD_OUT))
-        gap = _gap(held_out, series.step.astype(float), smooth.level)
-    told = Label("mean over about {0} readings, looking back only", "约 {0} 次读数的均值，只向后看")
+        gap = _gap(held_out, series, own=history.event("start") is not None)
+    told = Label("a line through about the last {0} readings", "以此前约 {0} 次读数拟合")
     panel = Panel(
         title=Label("MLM loss", "掩码预测损失")
         if metric == "mlm_loss_nats"
@@ -91,10 +92,21 @@ def loss_analysis(history: History) -> Figure | None:
     )
 
 
-def _gap(held_out: Series, step: Floats, level: Floats) -> tuple[Floats, Floats]:
-    inside = held_out.step >= step[0]
-    at = held_out.step[inside].astype(float)
-    return at, held_out.value[inside] - np.interp(at, step, level)
+def _gap(held_out: Series, train: Series, *, own: bool) -> tuple[Floats, Floats]:
+    """Return step and difference of each evaluation from the mean of the training readings nearest to it.
+
+    A reading of our `own` trainer is the mean over the steps since the one before, so it belongs between the two.
+    """
+    if len(held_out) < 2:
+        return np.zeros(0), np.zeros(0)
+    at = train.step - (np.diff(train.step, prepend=0) / 2 if own else 0.0)
+    edges = (held_out.step[1:] + held_out.step[:-1]) / 2
+    nearest = np.searchsorted(edges, at, side="right")
+    inside = at >= 2 * held_out.step[0] - edges[0]  # as far before the first evaluation as after it
+    count = np.bincount(nearest[inside], minlength=len(held_out))
+    total = np.bincount(nearest[inside], weights=train.value[inside], minlength=len(held_out))
+    has = count > 0
+    return held_out.step[has].astype(float), held_out.value[has] - total[has] / count[has]
 
 
 def _gap_panel(gap: tuple[Floats, Floats] | None) -> Panel:
@@ -103,10 +115,10 @@ def _gap_panel(gap: tuple[Floats, Floats] | None) -> Panel:
     if gap is not None and len(gap[0]):
         at, value = gap
         marks = (Level(y=0.0, role="chance"), Line(x=tuple(at.tolist()), y=tuple(value.tolist()), role="held_out"))
-        told = Label("{0} nats at the end; growth means learning by heart", "末端 {0} 奈特；若不断增大则是死记")
-        note = labelled(told, (f"{value[-1]:+.2f}".replace("-", "−"),), "差距")
+        told = Label("{0} nats at the end; a rise is overfitting", "末端 {0} 奈特；上升即过拟合")
+        note = labelled(told, (signed_text(float(value[-1]), 2),), "差距")
     return Panel(
-        title=Label("Held-out loss minus smoothed training loss", "留出损失减平滑训练损失"),
+        title=Label("Held-out loss minus training loss", "留出损失减训练损失"),
         x_label=STEP,
         y_label=NATS,
         y_unit="number",
@@ -147,7 +159,6 @@ def effort(history: History, *, session_seconds: float | None = None) -> Figure 
         )
         if names
         else (),
-        note=labelled(Label(*_totals(tokens, seconds)), (), "合计") if seconds else None,
         y_names=tuple(
             Label(f"{name.en} {percent_text(shares[key])}", f"{name.zh} {percent_text(shares[key])}")
             for key, name in names.items()
@@ -158,20 +169,14 @@ def effort(history: History, *, session_seconds: float | None = None) -> Figure 
         name="effort",
         title=Label("Where tokens and seconds went", "词元与时间的去向"),
         description=Label(
-            f"{tokens:,.0f} real tokens were read; the panels show what they and the seconds were spent on, the speed, "
-            "and the held-out accuracy that each tenth of the tokens bought.",
-            f"共读入 {tokens:,.0f} 个实际词元；各图为词元与时间的用途、速度，以及每十分之一词元换来的留出集准确率。",
+            f"{tokens:,.0f} real tokens were read in {seconds:,.0f} s of training steps: what they were spent on, the "
+            "speed, and the held-out accuracy that each tenth of the tokens bought.",
+            f"训练步共用 {seconds:,.0f} 秒，读入 {tokens:,.0f} 个实际词元：二者的用途、速度，以及每十分之一词元"
+            "换来的留出集准确率。",
         ),
         panels=(share_panel, _speed_panel(history), _gain_panel(history, tokens)),
         num_columns=2,
         column_inches=WIDE,
-    )
-
-
-def _totals(tokens: float, seconds: float) -> tuple[str, str]:
-    return (
-        f"{tokens:,.0f} real tokens, {seconds:,.0f} s of training steps",
-        f"{tokens:,.0f} 个实际词元，训练步 {seconds:,.0f} 秒",
     )
 
 
@@ -222,7 +227,7 @@ def _gain_panel(history: History, tokens: float) -> Panel:
         middle = (np.arange(NUM_PARTS) + 0.5) / NUM_PARTS
         marks = (Bars(at=tuple(middle.tolist()), value=tuple(gain.tolist()), role="held_out", width=0.8 / NUM_PARTS),)
         told = Label("the first tenth {0}, the last {1} points", "首段 {0}，末段 {1} 个百分点")
-        figures = tuple(f"{100 * one:+.1f}".replace("-", "−") for one in (gain[0], gain[-1]))
+        figures = tuple(signed_text(100 * float(one), 1) for one in (gain[0], gain[-1]))
         note = labelled(told, figures, "增益")
     return Panel(
         title=Label("Accuracy bought by each tenth of the tokens", "每十分之一词元换来的准确率"),
@@ -258,7 +263,7 @@ def against_counting(history: History, baselines: Mapping[str, Any]) -> Figure |
     difference = _entry(baselines, "mlm", "difference_from_ngram")
     told = Label("Held-out accuracy beside counting.", "留出集准确率与计数的对比。")
     if None not in (values := [difference.get(name) for name in ("value", "low", "high")]):
-        figures = tuple(f"{100 * one:+.1f}".replace("-", "−") for one in values if one is not None)
+        figures = tuple(signed_text(100 * one, 1) for one in values if one is not None)
         told = labelled(
             Label(
                 "At the end the model minus the n-gram is {0} points (interval {1} to {2}).",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,14 @@ class ReportChart:
         name: stem of its files.
         title, description: as in the Figure.
         pictures: SVG documents side by side, one for each panel where panels may wrap on a narrow screen.
+        whole: True where the panels share an axis and stay one picture.
     """
 
     name: str
     title: Label
     description: Label
     pictures: tuple[str, ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,8 @@ class ReportFacts:
         run: run.toml.
         analysis, baselines, corpus_card: analysis.json, baselines.json, corpus/card.json; None where not there.
         fills: fills.json: {"text", "masks": [{"candidates": [{"token", "probability"}]}]} each.
-        num_sessions: lines of sessions.jsonl, starts and resumes; None where not there.
+        num_sessions: starts and resumes in sessions.jsonl; None where it is not there.
+        session_seconds: wall-clock time of all sessions; None where it is not there or one ended without a trace.
         charts: in the order of the page.
         chart_font: family with Chinese characters that drew them; None: their labels are English.
         absent: names of files that were looked for and are not there.
@@ -54,6 +59,7 @@ class ReportFacts:
     corpus_card: Mapping[str, Any] | None = None
     fills: tuple[Mapping[str, Any], ...] = ()
     num_sessions: int | None = None
+    session_seconds: float | None = None
     charts: tuple[ReportChart, ...] = ()
     chart_font: str | None = None
     absent: tuple[str, ...] = ()
@@ -108,6 +114,26 @@ def read_fills(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(examples)
 
 
-def count_sessions(path: Path) -> int:
-    """Return how often a run was started or resumed, from its sessions.jsonl."""
-    return sum(1 for _, line in read_lines(path) if '"event": "start"' in line or '"event": "resume"' in line)
+def read_sessions(path: Path) -> tuple[int, float | None]:
+    """Return how often a run was started or resumed, and the wall-clock seconds of all sessions together.
+
+    The seconds are None where a session ended without a trace (killed, or still running) or times cannot be read.
+
+    Raises:
+        InputError: sessions.jsonl cannot be read.
+    """
+    count, seconds, began, whole = 0, 0.0, None, True
+    for _, line in read_lines(path):
+        try:
+            record = json.loads(line)
+            event, at = record["event"], datetime.fromisoformat(record["time"])
+        except (ValueError, TypeError, KeyError):
+            count += '"event": "start"' in line or '"event": "resume"' in line
+            whole = False
+            continue
+        if event in ("start", "resume"):
+            count, whole, began = count + 1, whole and began is None, at
+        elif event in ("finished", "stopped") and began is not None:
+            seconds += (at - began).total_seconds()
+            began = None
+    return count, seconds if whole and began is None and seconds > 0 else None

@@ -10,6 +10,8 @@ import xuebu
 from xuebu.charts.draw import draw, render
 from xuebu.charts.figures import step_correlation, training_curves
 from xuebu.charts.marks import Figure, Label
+from xuebu.charts.scores import by_character, reliability
+from xuebu.charts.training import against_counting, effort, loss_analysis
 from xuebu.errors import InputError
 from xuebu.files import write_atomic
 from xuebu.fonts import cjk_font, lettering_line
@@ -19,12 +21,13 @@ from xuebu.report.card import card_rows, card_tables
 from xuebu.report.facts import (
     ReportChart,
     ReportFacts,
-    count_sessions,
     read_fills,
+    read_sessions,
     read_table,
     read_toml,
 )
 from xuebu.report.growth import growth_tables
+from xuebu.report.scores import score_tables
 from xuebu.report.svg import inline_svg
 from xuebu.report.verdict import verdict_of
 from xuebu.report.words import Language, Words
@@ -77,6 +80,7 @@ def read_facts(run_folder: Path) -> ReportFacts:
     sessions = run_folder / "sessions.jsonl"
     tables = {name: read_table(path) for name, path in there.items() if name.endswith(".json") and name != "fills.json"}
     analysis = tables.get("analysis.json")
+    num_sessions, session_seconds = read_sessions(sessions) if sessions.is_file() else (None, None)
     return ReportFacts(
         title=run_folder.resolve().name,
         history=read_history(history_path),
@@ -85,7 +89,8 @@ def read_facts(run_folder: Path) -> ReportFacts:
         baselines=tables.get("baselines.json") or (analysis or {}).get("baselines"),
         corpus_card=tables.get("corpus/card.json"),
         fills=read_fills(there["fills.json"]) if "fills.json" in there else (),
-        num_sessions=count_sessions(sessions) if sessions.is_file() else None,
+        num_sessions=num_sessions,
+        session_seconds=session_seconds,
         absent=tuple(name for name in files if name not in there),
     )
 
@@ -93,23 +98,32 @@ def read_facts(run_folder: Path) -> ReportFacts:
 def run_figures(facts: ReportFacts) -> tuple[Figure, ...]:
     """Return the charts that a run's facts allow."""
     history: History = facts.history
-    figures = [training_curves(history, baselines=facts.baselines)]
-    if facts.analysis and history.has(str(facts.analysis.get("kind")), str(facts.analysis.get("metric"))):
-        figures.append(step_correlation(history, facts.analysis))
-    return tuple(figures)
+    baselines = facts.baselines or {}
+    analyzed = facts.analysis and history.has(str(facts.analysis.get("kind")), str(facts.analysis.get("metric")))
+    figures = [
+        training_curves(history, baselines=facts.baselines),
+        step_correlation(history, facts.analysis) if facts.analysis and analyzed else None,
+        against_counting(history, baselines),
+        by_character(baselines),
+        reliability(baselines),
+        loss_analysis(history),
+        effort(history, session_seconds=facts.session_seconds),
+    ]
+    return tuple(figure for figure in figures if figure is not None)
 
 
 def report_chart(figure: Figure, font: str | None, language: Language) -> ReportChart:
     """Return a figure as SVG in the page's language; panels that stand side by side become pictures that can wrap."""
     untitled = dataclasses.replace(figure, title=Label(""))  # the page writes the title itself
     parts = [untitled]
-    if figure.num_columns > 1:
+    if not figure.shared_x:
         narrow = dataclasses.replace(untitled, num_columns=1, column_inches=4.8, row_inches=3.5)
         parts = [dataclasses.replace(narrow, panels=(panel,)) for panel in figure.panels]
     return ReportChart(
         name=figure.name,
         title=figure.title,
         description=figure.description,
+        whole=figure.shared_x,
         pictures=tuple(render(part, "svg", font=font, language=language).decode("utf-8") for part in parts),
     )
 
@@ -142,6 +156,7 @@ def render_page(facts: ReportFacts, *, language: Language = "en") -> str:
         "headlines": view.headlines(facts, words),
         "baseline_tables": view.baseline_tables(facts, words),
         "class_table": view.class_table(facts, words),
+        "score_tables": score_tables(facts, words),
         "growth_tables": growth_tables(facts, words),
         "lettering": lettering_line(facts.chart_font, language),
         "charts": [_chart_view(chart, language) for chart in facts.charts],
@@ -166,4 +181,5 @@ def _chart_view(chart: ReportChart, language: Language) -> dict[str, Any]:
         inline_svg(picture, prefix=f"{chart.name}-{number}", description=description)
         for number, picture in enumerate(chart.pictures, start=1)
     ]
-    return {"name": chart.name, "title": title, "description": description, "pictures": pictures}
+    shown = {"title": title, "description": description, "pictures": pictures}
+    return {"name": chart.name, "whole": chart.whole, **shown}

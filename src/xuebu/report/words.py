@@ -115,6 +115,22 @@ TEXTS: Mapping[str, tuple[str, str]] = {
         "The last row pays a copier: a model that repeats what it sees gets it right. Read the [MASK] row.",
         "末行奖励照抄：重复所见即可答对。应看 [MASK] 一行。",
     ),
+    "by_character": ("By class of the hidden character", "按所遮字符的类别"),
+    "character": ("Character", "字符"),
+    "training_count": ("In the training text", "训练文本中的次数"),
+    "character_note": (
+        "Han characters are ranked by how often they stand in the training text. Intervals count held-out documents as "
+        "independent.",
+        "汉字按其在训练文本中的出现次数排位。区间以留出文档为独立单位。",
+    ),
+    "calibration": ("Calibration at [MASK]", "[MASK] 处的校准"),
+    "probability_given": ("Mean probability of the first candidate", "首选的平均概率"),
+    "share_right": ("Right", "答对"),
+    "calibration_note": (
+        "Probability and share right lie {ece} apart on average (expected calibration error); for a model that is "
+        "right as often as it says, sampling alone would make {chance}.",
+        "概率与答对比例平均相差 {ece}（期望校准误差）；即使模型言行一致，抽样本身也会造成 {chance} 的偏差。",
+    ),
     "coefficient": ("Coefficient", "系数"),
     "value": ("Value", "数值"),
     "naive": ("naive interval", "朴素区间"),

@@ -53,15 +53,23 @@ def test_more_runs_than_colors_are_refused(history):
 
 
 @pytest.mark.parametrize("span", [1, 5, 40])
-def test_smoothing_is_the_weighted_mean_and_spread_of_what_came_before(span):
+def test_smoothing_is_the_weighted_line_through_what_came_before(span):
     value = np.random.default_rng(2).normal(size=80).cumsum()
     found = smooth_readings(Series(np.arange(80), value), span)
-    for place in (0, 1, 7, 79):
+    for place in (0, 1, 2, 7, 79):
         weights = np.exp(-(place - np.arange(place + 1)) / span)
-        mean = np.average(value[: place + 1], weights=weights)
-        variance = np.average((value[: place + 1] - mean) ** 2, weights=weights)
-        assert found.level[place] == pytest.approx(mean, rel=1e-9)
-        assert found.spread[place] == pytest.approx(variance**0.5, rel=1e-6, abs=1e-9)
+        step, past = np.arange(place + 1), value[: place + 1]
+        line = np.polyfit(step, past, 1 if place >= 2 else 0, w=np.sqrt(weights))
+        variance = np.average((past - np.polyval(line, step)) ** 2, weights=weights)
+        assert found.level[place] == pytest.approx(np.polyval(line, place), rel=1e-9)
+        assert found.spread[place] == pytest.approx(variance**0.5, rel=1e-5, abs=1e-7)
+
+
+def test_smoothing_does_not_lag_behind_a_falling_loss():
+    step = np.arange(200)
+    found = smooth_readings(Series(step, 9 - 0.02 * step), 10)
+    np.testing.assert_allclose(found.level[2:], 9 - 0.02 * step[2:], atol=1e-9)
+    assert found.spread[2:].max() < 1e-6
 
 
 def test_smoothing_never_looks_ahead():

@@ -26,11 +26,25 @@ BASELINES = {
             "mask": {"model": entry(0.152, 9876), "ngram": entry(0.37, 9876), "most_frequent": entry(0.04, 9876)},
             "kept": {"model": entry(0.44, 1235), "ngram": entry(0.55, 1235)},
         },
+        "by_character": {
+            "han_1_100": {"model": entry(0.21, 4000), "ngram": entry(0.46, 4000), "training_count": 56789},
+            "han_1501_up": {"model": entry(0.02, 345), "ngram": entry(0.2, 345), "training_count": 777},
+            "punctuation": {"model": entry(0.61, 1500), "ngram": entry(0.59, 1500), "training_count": 19955},
+        },
     },
     "nsp": {
         "model": entry(0.77, 2000),
         "overlap_rule": {**entry(0.69, 2000), "description": "two characters in common"},
         "difference_from_overlap_rule": {"value": 0.08, "low": 0.05, "high": 0.11, "level": 0.95},
+    },
+    "calibration": {
+        "bins": [
+            {"probability": 0.05, **entry(0.06, 4938)},
+            {"probability": 0.5, **entry(0.42, 4938)},
+        ],
+        "ece": 0.045,
+        "ece_if_calibrated": 0.0042,
+        "predictions": 9876,
     },
     "model_bits_per_character": 7.93,
     "ngram_bits_per_character": 5.41,

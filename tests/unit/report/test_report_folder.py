@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xuebu.errors import InputError
+from xuebu.report.facts import read_sessions
 from xuebu.report.page import read_facts, write_report
 
 WITHOUT_TRAINING_WING = """
@@ -40,13 +41,15 @@ except ModuleNotFoundError:
 def test_report_and_charts_are_written_the_same_twice(run_folder):
     path = write_report(run_folder, font=None)
     assert path == run_folder / "report.html"
-    names = ["step_correlation.png", "step_correlation.svg", "training_curves.png", "training_curves.svg"]
-    assert sorted(one.name for one in (run_folder / "charts").iterdir()) == names
+    names = ["against_counting", "by_character", "calibration", "effort", "loss", "step_correlation", "training_curves"]
+    files = [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    assert sorted(one.name for one in (run_folder / "charts").iterdir()) == files
     first = path.read_bytes()
     write_report(run_folder, font=None)
     assert path.read_bytes() == first
     text = first.decode("utf-8")
-    assert text.count('<svg class="picture"') == 5
+    assert text.count('<svg class="picture"') == 4 + 1 + 2 + 1 + 1 + 2 + 3
+    assert len(first) < 3_000_000
     assert "no font with Chinese characters" in text
     assert not re.search(r"https?://", text)
     assert str(run_folder) not in text
@@ -142,3 +145,21 @@ def test_a_real_browser_shows_the_page_without_a_complaint(run_folder, tmp_path)
             r"<title>(.*?)</title>", browse(copy, tmp_path, "--dump-dom", f"--window-size={width},800").stdout
         )
         assert int(title.group(1)) <= 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["start 10:00:00", "finished 10:01:30"], (1, 90.0)),
+        (["start 10:00:00", "stopped 10:01:00", "resume 12:00:00", "finished 12:00:30"], (2, 90.0)),
+        (["start 10:00:00", "resume 12:00:00", "finished 12:00:30"], (2, None)),  # killed: no trace of its end
+        (["start 10:00:00"], (1, None)),  # still running
+        (["start yesterday", "finished 10:01:00"], (1, None)),
+    ],
+)
+def test_sessions_are_counted_and_timed(tmp_path, lines, expected):
+    path = tmp_path / "sessions.jsonl"
+    records = [line.split() for line in lines]
+    text = "".join(f'{{"event": "{event}", "time": "2026-01-01T{at}Z"}}\n' for event, at in records)
+    path.write_text(text, encoding="utf-8")
+    assert read_sessions(path) == expected

@@ -307,3 +307,29 @@ def test_inline_svg_keeps_no_identity_or_style_of_its_own():
     assert 'clipPath id="curves-1-p1"' in text and "url(#curves-1-p1)" in text
     assert '<use href="#curves-1-m1"/>' in text and 'path id="curves-1-m1"' in text
     assert "fill: var(--chart-held-out); stroke: var(--ink)" in text
+
+
+def test_characters_and_calibration_are_tables(facts):
+    text = Reader(render_page(facts)).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Han, rank 1–100 21.0 % 20.0 to 22.0 % 46.0 % 45.0 to 47.0 % 4,000 56,789" in text
+    assert "50.0 % 42.0 % 41.0 to 43.0 % 4,938" in text
+    assert "lie 4.5 points apart" in text and "sampling alone would make 0.4 points" in text
+    chinese = Reader(render_page(facts, language="zh")).text
+    assert "汉字，第 1,501 位起" in chinese and "期望校准误差" in chinese
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"calibration": None, "mlm": {}},
+        {"calibration": {"bins": []}, "mlm": {"by_character": {}}},
+        {"calibration": {"bins": [{"probability": 0.1}]}, "mlm": {"by_character": {"han_1_100": None}}},
+        {"calibration": {"bins": [{"probability": 0.1, "accuracy": 0.2, "predictions": 5}]}, "mlm": None},
+        {"calibration": 7, "mlm": {"by_character": {"new": {"model": {"accuracy": 0.5}}}}},
+    ],
+)
+def test_tables_that_lack_parts_still_make_a_page(facts, changes):
+    odd = dataclasses.replace(facts, baselines=dict(facts.baselines) | changes)
+    for figure in page.run_figures(odd):
+        page.report_chart(figure, None, "en")
+    assert "Verdict" in render_page(odd)
