@@ -41,7 +41,16 @@ def xuebu(*arguments, cwd=None, env=None, check=True, timeout=240):
 def study(tmp_path_factory):
     """A finished study of the built-in sample."""
     folder = tmp_path_factory.mktemp("e2e") / "study"
-    steps = ["--train.steps", 60, "--train.warmup-steps", 6, "--train.evaluate-every", 2, "--train.checkpoint-every", 20]
+    steps = [
+        "--train.steps",
+        60,
+        "--train.warmup-steps",
+        6,
+        "--train.evaluate-every",
+        2,
+        "--train.checkpoint-every",
+        20,
+    ]
     process = xuebu("study", "--out", folder, *SMALL, *steps)
     return folder, process.stdout
 
@@ -73,7 +82,16 @@ def test_study_measures_enough(study):
 def test_study_again_only_reads(study):
     folder, printed = study
     before = {path: path.stat().st_mtime_ns for path in (folder / "checkpoints").rglob("*")}
-    steps = ["--train.steps", 60, "--train.warmup-steps", 6, "--train.evaluate-every", 2, "--train.checkpoint-every", 20]
+    steps = [
+        "--train.steps",
+        60,
+        "--train.warmup-steps",
+        6,
+        "--train.evaluate-every",
+        2,
+        "--train.checkpoint-every",
+        20,
+    ]
     again = xuebu("study", "--out", folder, *SMALL, *steps)
     assert again.stdout.splitlines()[-8:] == printed.splitlines()[-8:]
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "checkpoints").rglob("*")}
@@ -185,7 +203,9 @@ def test_bad_input_is_one_line(tmp_path, arguments, words):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "gb.txt").write_bytes("好的开头。\n".encode() + "坏的编码".encode("gb18030"))
     (tmp_path / "cut.txt.gz").write_bytes(bytes.fromhex("1f8b08000000000000ff4b4c4a4e49"))
-    (tmp_path / "bad.jsonl").write_text('{"id": "1", "title": "a", "text": "一句话。"}\n{"id": "2"}\n', encoding="utf-8")
+    (tmp_path / "bad.jsonl").write_text(
+        '{"id": "1", "title": "a", "text": "一句话。"}\n{"id": "2"}\n', encoding="utf-8"
+    )
     (tmp_path / "one.txt").write_text("只有这一句完整而且足够长的话，别的什么也没有。", encoding="utf-8")
     (tmp_path / "wrong.toml").write_text("[train]\nstep = 3\n", encoding="utf-8")
     (tmp_path / "bad.json").write_text('{"steps": [1, 2', encoding="utf-8")
@@ -204,6 +224,9 @@ def test_help_is_quick_and_names_every_command():
     from xuebu.cli import COMMANDS
 
     assert all(name in printed for name in COMMANDS)
-    code = "import sys; from xuebu.cli import main; main(['--help']); print(sorted(set(sys.modules) & {'torch', 'numpy', 'tyro'}))"
+    code = (
+        "import sys; from xuebu.cli import main; main(['--help']); "
+        "print(sorted(set(sys.modules) & {'torch', 'numpy', 'tyro'}))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip().endswith("[]")

@@ -54,28 +54,19 @@ def start_run(
         raise ResumeError(
             f"{folder.path}: holds the history or checkpoints of a run without its run.toml; choose another folder"
         )
-    stores = _open_store(train_store), _open_store(held_out_store)
-    words = load_vocabulary(vocabulary)
+    data = _open_data(train_store, held_out_store, vocabulary)
     facts = RunFacts(
         recipe=recipe,
         machine=resolve_machine(recipe.train, recipe.model.hidden_size),
         train_store=_relative(train_store, folder.path),
         held_out_store=_relative(held_out_store, folder.path),
         vocabulary=_relative(vocabulary, folder.path),
-        digests=_digests(*stores, words),
+        digests=_digests(*data),
     )
     with locked(folder):
-        trainer = Trainer(
-            folder,
-            facts,
-            train_store=stores[0],
-            held_out_store=stores[1],
-            vocabulary=words,
-            progress=progress,
-            stop=stop,
-        )
+        trainer = Trainer(folder, facts, *data, progress=progress, stop=stop)
         write_run_facts(folder, facts)
-        cut, total = trainer.loader.count_cut_tokens(), stores[0].num_tokens
+        cut, total = trainer.loader.count_cut_tokens(), data[0].num_tokens
         if cut:
             progress.note(
                 f"{cut:,} of {total:,} training tokens ({cut / total:.1%}) stand beyond the first "
@@ -100,15 +91,12 @@ def resume_run(
         InputError: not a run folder.
     """
     facts = read_run_facts(folder)
-    stores = (
-        _open_store(_absolute(facts.train_store, folder.path)),
-        _open_store(_absolute(facts.held_out_store, folder.path)),
-    )
-    words = load_vocabulary(_absolute(facts.vocabulary, folder.path))
-    differing = [name for name, digest in _digests(*stores, words).items() if facts.digests.get(name) != digest]
-    data = [name for name in differing if name != "code"]
-    if data:
-        raise ResumeError(f"{folder.path}: the run was made from another {' and '.join(data)}; it cannot go on")
+    places = (facts.train_store, facts.held_out_store, facts.vocabulary)
+    data = _open_data(*(_absolute(place, folder.path) for place in places))
+    differing = [name for name, digest in _digests(*data).items() if facts.digests.get(name) != digest]
+    changed_data = [name for name in differing if name != "code"]
+    if changed_data:
+        raise ResumeError(f"{folder.path}: the run was made from another {' and '.join(changed_data)}; it cannot go on")
     changes = [f"{name} has changed" for name in differing] + check_machine(facts.machine)
     if changes and not inexact:
         raise ResumeError(
@@ -116,25 +104,18 @@ def resume_run(
             f"`xuebu train --resume {folder.path} --inexact` (recorded in sessions.jsonl)"
         )
     with locked(folder):
-        trainer = Trainer(
-            folder,
-            facts,
-            train_store=stores[0],
-            held_out_store=stores[1],
-            vocabulary=words,
-            progress=progress,
-            stop=stop,
-        )
+        trainer = Trainer(folder, facts, *data, progress=progress, stop=stop)
         for problem in trainer.restore():
             progress.note(f"passed over a damaged checkpoint: {problem}")
         return _train(trainer, "resume", changes=changes)
 
 
-def _open_store(folder: Path) -> Store:
-    """Open a store and prove its files against their digests: a flipped bit must not be trained on."""
-    store = Store.open(folder)
-    store.verify()
-    return store
+def _open_data(train_store: Path, held_out_store: Path, vocabulary: Path) -> tuple[Store, Store, Vocabulary]:
+    """Open what a run is made from, and prove the stores' files by digest: a flipped bit must not be trained on."""
+    stores = Store.open(train_store), Store.open(held_out_store)
+    for store in stores:
+        store.verify()
+    return *stores, load_vocabulary(vocabulary)
 
 
 def is_finished(folder: RunFolder) -> bool:

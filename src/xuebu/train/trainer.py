@@ -112,10 +112,10 @@ class Trainer:
         self,
         folder: RunFolder,
         facts: RunFacts,
-        *,
         train_store: Store,
         held_out_store: Store,
         vocabulary: Vocabulary,
+        *,
         progress: Progress = SILENT,
         stop: StopRequest | None = None,
     ) -> None:
