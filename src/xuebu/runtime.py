@@ -8,9 +8,10 @@ NATIVE_SETTINGS = {
     # Threads that wait for each other soon sleep instead of spinning. With another process on the machine this was
     # worth up to 15 times the tokens a second; alone it cost nothing.
     "GOMP_SPINCOUNT": "1000",
-    # oneDNN keeps a compiled kernel for each shape of a matrix product, 1,024 of them unless told otherwise; the
-    # shapes of masked positions never end, and a run of preset mini grew to 9 GB.
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+    # oneDNN keeps a compiled kernel for each shape of a matrix product, 1,024 of them unless told otherwise, and a run
+    # of preset mini once grew to 9 GB. A run needs about 200 now (see batches/packing.py); with room for 64 it would
+    # compile anew at every step, which takes a third of the time of preset tiny.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
 }
 
 

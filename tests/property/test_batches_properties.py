@@ -95,10 +95,13 @@ def test_micro_batches_are_the_batch(batch, budget):
     ids, labels, pairs = [], {}, {}
     for micro in split_micro_batches(batch, budget):
         assert micro.input_ids.size <= budget
-        real = np.arange(micro.input_ids.shape[1]) < micro.lengths[:, None]
+        strides = np.repeat([length for _, length in micro.blocks], [count for count, _ in micro.blocks])
+        real = np.zeros(micro.input_ids.size, dtype=bool)
+        for start, length in zip(np.cumsum(strides) - strides, micro.lengths, strict=True):
+            real[start : start + length] = True
         ids += micro.input_ids[real].tolist()
         assert not micro.input_ids[~real].any()
-        at = micro.input_ids.reshape(-1)[micro.masked_positions]
+        at = micro.input_ids[micro.masked_positions]
         labels |= dict(zip(micro.predictions.tolist(), zip(at, micro.labels, strict=True), strict=True))
         pairs |= dict(zip(micro.rows.tolist(), micro.nsp_labels.tolist(), strict=True))
     assert sorted(ids) == batch.input_ids.tolist()

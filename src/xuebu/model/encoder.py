@@ -1,10 +1,12 @@
 """The encoder with its pretraining heads.
 
-Letters: b sequences, t positions of a sequence, h hidden size, m masked positions, v vocabulary.
+Letters: b sequences, t positions of a sequence, s tokens laid end to end, h hidden size, m masked positions,
+v vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +20,7 @@ from xuebu.model.heads import (
     next_sentence_classes,
     summed_cross_entropy,
 )
-from xuebu.model.layers import Embeddings, EncoderLayer, padding_bias
+from xuebu.model.layers import Block, Embeddings, EncoderLayer, padding_bias
 from xuebu.model.settings import ModelSettings
 
 
@@ -71,26 +73,51 @@ class PretrainingModel(nn.Module):
             else:
                 parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
 
-    def encode(self, input_ids: Tensor, segment_ids: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        lengths: Tensor | None = None,
+        blocks: Sequence[tuple[int, int]] | None = None,
+    ) -> Tensor:
         """Return the hidden states of the last layer.
 
         Args:
-            input_ids: int64 [b, t], padded at the end of each row; t at most max_positions.
-            segment_ids: integers [b, t], 0 for the first sentence, 1 for the second.
+            input_ids: int64 [b, t], padded at the end of each row; t at most max_positions. With `blocks`: [s].
+            segment_ids: integers of the same shape, 0 for the first sentence, 1 for the second.
             lengths: integers [b] in 1..t, the real tokens of each row. Pass None where no row is padded: attention
                 without a mask is faster.
+            blocks: rows and length of each block of rows that are padded to one length; their tokens lie end to end,
+                and whatever follows the last block is padding that belongs to no row.
 
         Returns:
-            [b, t, h]. Padding is never attended to; what stands at padded positions means nothing.
+            [b, t, h]; with `blocks`: [s, h]. Padding is never attended to; what stands there means nothing.
         """
-        bias = None if lengths is None else padding_bias(lengths, input_ids.shape[1])
-        x: Tensor = self.embeddings(input_ids, segment_ids)
+        shape = input_ids.shape
+        if blocks is None:
+            blocks = [(shape[0], shape[1])]
+            if shape[1] > self.settings.max_positions:
+                raise ValueError(f"rows of {shape[1]} tokens; the model has {self.settings.max_positions} positions")
+        input_ids, segment_ids = input_ids.flatten(), segment_ids.flatten()
+        device = input_ids.device
+        last = self.settings.max_positions - 1  # beyond it there is only padding
+        positions = [torch.arange(t, device=device).clamp_(max=last).repeat(b) for b, t in blocks]
+        rest = len(input_ids) - sum(b * t for b, t in blocks)
+        if rest:
+            positions.append(torch.zeros(rest, dtype=torch.int64, device=device))
+        x: Tensor = self.embeddings(input_ids, segment_ids, torch.cat(positions))
+        laid = _lay_out(blocks, lengths)
         for layer in self.layers:
-            x = layer(x, bias)
-        return x
+            x = layer(x, laid)
+        return x.view(*shape, -1)
 
     def forward(
-        self, input_ids: Tensor, segment_ids: Tensor, lengths: Tensor | None, masked_positions: Tensor
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor,
+        lengths: Tensor | None,
+        masked_positions: Tensor,
+        blocks: Sequence[tuple[int, int]] | None = None,
     ) -> PretrainingOutput:
         """Return the logits of both heads.
 
@@ -98,15 +125,22 @@ class PretrainingModel(nn.Module):
             input_ids: as in `encode`.
             segment_ids: as in `encode`.
             lengths: as in `encode`.
-            masked_positions: int64 [m], indices into the b * t positions row by row (row * t + column); the
-                masked-token head is computed nowhere else. Each position at most once.
+            masked_positions: int64 [m], indices into the b * t positions row by row (row * t + column), or into s; the
+                masked-token head is computed nowhere else.
+            blocks: as in `encode`.
         """
-        hidden = self.encode(input_ids, segment_ids, lengths)
+        hidden = self.encode(input_ids, segment_ids, lengths, blocks)
         # index_select, not indexing by a tensor: the backward of the latter is not stable to the bit.
-        chosen = hidden.flatten(0, 1).index_select(0, masked_positions)
+        chosen = hidden.view(-1, hidden.shape[-1]).index_select(0, masked_positions)
         mlm_logits = self.mlm_head(chosen, self.embeddings.word.weight)
-        nsp_logits = None if self.nsp_head is None else self.nsp_head(hidden[:, 0])
-        return PretrainingOutput(mlm_logits, nsp_logits)
+        if self.nsp_head is None:
+            return PretrainingOutput(mlm_logits, None)
+        if blocks is None:
+            return PretrainingOutput(mlm_logits, self.nsp_head(hidden[:, 0]))
+        sizes = [b * t for b, t in blocks]
+        parts = torch.split(hidden[: sum(sizes)], sizes)
+        first = torch.cat([part.view(b, t, -1)[:, 0] for part, (b, t) in zip(parts, blocks, strict=True)])
+        return PretrainingOutput(mlm_logits, self.nsp_head(first))
 
     def loss(
         self,
@@ -117,6 +151,7 @@ class PretrainingModel(nn.Module):
         *,
         labels: Tensor,
         nsp_labels: Tensor | None = None,
+        blocks: Sequence[tuple[int, int]] | None = None,
     ) -> PretrainingLoss:
         """Return the summed losses of a micro-batch; divide by the step's global counts, never by this batch's own.
 
@@ -124,16 +159,25 @@ class PretrainingModel(nn.Module):
             input_ids: as in `encode`.
             segment_ids: as in `encode`.
             lengths: as in `encode`.
-            masked_positions: as in `forward`.
-            labels: int64 [m], the original tokens at masked_positions.
+            masked_positions: as in `forward`; positions beyond the labels are computed and not counted.
+            labels: int64 [m] or fewer, the original tokens at the first of masked_positions.
             nsp_labels: integers [b], 1 = b truly follows a, 0 = not, -1 = not to be judged; None: no pair is.
+            blocks: as in `encode`.
         """
-        mlm_logits, nsp_logits = self(input_ids, segment_ids, lengths, masked_positions)
+        mlm_logits, nsp_logits = self(input_ids, segment_ids, lengths, masked_positions, blocks)
         mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability = summed_cross_entropy(mlm_logits, labels)
         nsp_nats = torch.zeros_like(mlm_nats)
-        nsp_hits = torch.zeros(len(input_ids), dtype=torch.bool, device=mlm_nats.device)
+        num_rows = len(input_ids) if blocks is None else sum(b for b, _ in blocks)
+        nsp_hits = torch.zeros(num_rows, dtype=torch.bool, device=mlm_nats.device)
         if nsp_logits is not None and nsp_labels is not None:
             classes = next_sentence_classes(nsp_labels)
             nsp_nats = functional.cross_entropy(nsp_logits.float(), classes, reduction="sum", ignore_index=-1)
             nsp_hits = nsp_logits.detach().argmax(-1) == classes
         return PretrainingLoss(mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability, nsp_nats, nsp_hits)
+
+
+def _lay_out(blocks: Sequence[tuple[int, int]], lengths: Tensor | None) -> list[Block]:
+    if lengths is None:
+        return [Block(b, t) for b, t in blocks]
+    parts = torch.split(lengths, [b for b, _ in blocks])
+    return [Block(b, t, padding_bias(part, t)) for (b, t), part in zip(blocks, parts, strict=True)]

@@ -90,6 +90,10 @@ class PretrainingLoss(NamedTuple):
     nsp_hits: Tensor
 
 
+_CACHED_LOGITS = 2**18
+"""Logits worked on at once on a CPU: in float32, with their probabilities, they stay in the second-level cache."""
+
+
 class _SummedCrossEntropy(torch.autograd.Function):
     """Cross-entropy whose gradient is made in the forward pass, while the probabilities are at hand.
 
@@ -99,31 +103,42 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = logits.float()
-        top, best = x.max(-1, keepdim=True)  # argmax takes three times as long on the CPU
-        p = x.softmax(-1)
-        at_label = labels[:, None]
-        top_probability = p.gather(1, best)
-        log_probability = (x.gather(1, at_label) - top + top_probability.log()).squeeze(1)
-        hits = best.squeeze(1) == labels
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(p.scatter_(1, at_label, p.gather(1, at_label) - 1.0).to(logits.dtype))
-        top_probability = top_probability.squeeze(1)
+        m, v = len(labels), logits.shape[1]
+        log_probability = torch.empty(m, device=logits.device)
+        top_probability = torch.empty(m, device=logits.device)
+        hits = torch.empty(m, dtype=torch.bool, device=logits.device)
+        gradient = torch.empty_like(logits) if ctx.needs_input_grad[0] else None
+        num_rows = max(_CACHED_LOGITS // v, 1) if logits.device.type == "cpu" else max(m, 1)
+        for start in range(0, m, num_rows):
+            part = slice(start, start + num_rows)
+            x, at_label = logits[part.start : min(part.stop, m)].float(), labels[part, None]
+            top, best = x.max(-1, keepdim=True)  # argmax takes three times as long on the CPU
+            p = x.softmax(-1)
+            of_top = p.gather(1, best)
+            log_probability[part] = (x.gather(1, at_label) - top + of_top.log()).squeeze(1)
+            top_probability[part] = of_top.squeeze(1)
+            hits[part] = best.squeeze(1) == labels[part]
+            if gradient is not None:
+                gradient[part.start : min(part.stop, m)] = p.scatter_(1, at_label, p.gather(1, at_label) - 1.0)
+        if gradient is not None:
+            gradient[m:] = 0.0
+            ctx.gradient = gradient
         ctx.mark_non_differentiable(log_probability, hits, top_probability)
         return -log_probability.sum(), log_probability, hits, top_probability
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_nats: Tensor, *_: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_nats, None
+        gradient, ctx.gradient = ctx.gradient, None  # scaled in place: there is no second backward pass
+        return gradient.mul_(grad_nats), None
 
 
 def summed_cross_entropy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the cross-entropy summed over rows, and each row's log-probability, hit and largest probability.
 
     Args:
-        logits: [m, classes], any float type; the arithmetic is float32 whatever autocast says.
+        logits: [m or more, classes], any float type; the arithmetic is float32 whatever autocast says. Rows beyond the
+            labels count nothing.
         labels: int64 [m] in 0..classes-1.
 
     Returns:

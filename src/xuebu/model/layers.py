@@ -1,11 +1,14 @@
 """The parts of the encoder.
 
-Letters in comments and docstrings: b sequences, t positions, n heads, d numbers a head, h hidden size (n * d).
+Letters in comments and docstrings: b sequences, t positions, n heads, d numbers a head, h hidden size (n * d), s tokens
+laid end to end. Only attention knows about sequences; everything else works on tokens [s, h].
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +38,20 @@ def drop(x: Tensor, rate: float) -> Tensor:
     kept = (bits >= num_dropped - 2**15).to(x.dtype)
     # The scale is no factor of `kept`: rounded to bfloat16 it would shift the mean by up to 0.2 %.
     return x * kept * (2**16 / (2**16 - num_dropped))
+
+
+class Block(NamedTuple):
+    """Sequences of one length, padding included, that lie one after another among the tokens.
+
+    Attributes:
+        num_rows: b.
+        length: t.
+        bias: float [b, 1, 1, t] as of `padding_bias`; None where no row of the block is padded.
+    """
+
+    num_rows: int
+    length: int
+    bias: Tensor | None = None
 
 
 class Dropout(nn.Module):
@@ -88,9 +105,9 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(settings.hidden_size, settings.layer_norm_eps) if settings.embedding_norm else None
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor) -> Tensor:
-        """Return [b, t, h] for int64 ids [b, t]."""
-        x = self.word(input_ids) + self.segment(segment_ids) + self.position.weight[: input_ids.shape[1]]
+    def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor) -> Tensor:
+        """Return [s, h] for int64 ids, segments and positions in their sequence, each [s]."""
+        x = self.word(input_ids) + self.segment(segment_ids) + self.position(positions)
         if self.norm is not None:
             x = self.norm(x)
         dropped: Tensor = self.dropout(x)
@@ -112,14 +129,22 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(settings.hidden_size, settings.hidden_size)
         self.dropout = settings.attention_dropout
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Return [b, t, h] for x [b, t, h] and `bias` as in `attend`."""
-        b, t, h = x.shape
-        qkv = self.qkv(x).view(b, t, 3, self.num_heads, h // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = attend(q, k, v, bias, self.dropout if self.training else 0.0)
-        output: Tensor = self.output(mixed.transpose(1, 2).reshape(b, t, h))
+    def forward(self, x: Tensor, blocks: Sequence[Block]) -> Tensor:
+        """Return [s, h] for x [s, h]; tokens after the last block belong to no sequence and get zeros."""
+        qkv = self.qkv(x)
+        sizes = [block.num_rows * block.length for block in blocks]
+        parts = torch.split(qkv[: sum(sizes)], sizes)
+        mixed = [self._mix(part, block) for part, block in zip(parts, blocks, strict=True)]
+        mixed.append(qkv.new_zeros(len(x) - sum(sizes), x.shape[1]))
+        output: Tensor = self.output(torch.cat(mixed))
         return output
+
+    def _mix(self, qkv: Tensor, block: Block) -> Tensor:
+        """Return [b * t, h] for the block's queries, keys and values [b * t, 3h]."""
+        b, t, n = block.num_rows, block.length, self.num_heads
+        q, k, v = qkv.view(b, t, 3, n, -1).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+        mixed = attend(q, k, v, block.bias, self.dropout if self.training else 0.0)
+        return mixed.transpose(1, 2).reshape(b * t, -1)
 
 
 class EncoderLayer(nn.Module):
@@ -139,9 +164,9 @@ class EncoderLayer(nn.Module):
         self.activation = settings.activation
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Return [b, t, h]; arguments as in `SelfAttention.forward`."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, bias)))
+    def forward(self, x: Tensor, blocks: Sequence[Block]) -> Tensor:
+        """Return [s, h]; arguments as in `SelfAttention.forward`."""
+        x = self.attention_norm(x + self.dropout(self.attention(x, blocks)))
         inner = activate(self.inner(x), self.activation)
         output: Tensor = self.outer_norm(x + self.dropout(self.outer(inner)))
         return output

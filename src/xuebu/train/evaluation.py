@@ -92,7 +92,7 @@ def _evaluate_batch(
     nsp_hits = np.zeros(batch.num_rows, dtype=np.bool_)
     nsp_nats = 0.0
     with torch.no_grad():
-        for micro in split_micro_batches(batch, machine.micro_batch_tokens):
+        for micro in split_micro_batches(batch, machine.micro_batch_tokens, machine.rows_per_block):
             losses = compute_losses(model, micro, machine.device, machine.precision)
             hits[micro.predictions] = losses.mlm_hits.cpu().numpy()
             log_probability[micro.predictions] = losses.mlm_log_probability.cpu().numpy()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from xuebu.batches.packing import ROWS_PER_BLOCK
 from xuebu.errors import ConfigError, ResumeError
 from xuebu.train.settings import TrainSettings
 
@@ -38,6 +39,11 @@ class Machine:
     """Whether freed memory is kept in the process."""
     peak_flops: float
     """Measured peak of matrix products in this precision, FLOP/s; what `mfu` is a share of. 0: not measured."""
+
+    @property
+    def rows_per_block(self) -> int | None:
+        """Rows that are padded to one length; None, all of a micro-batch, on a GPU: fewer kernels to launch."""
+        return ROWS_PER_BLOCK if self.device == "cpu" else None
 
     def summary(self) -> str:
         """Return one line for the terminal."""

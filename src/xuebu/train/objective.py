@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 
-from xuebu.batches.packing import MicroBatch
+from xuebu.batches.packing import PREDICTION_MULTIPLE, MicroBatch
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.heads import PretrainingLoss
 
@@ -18,11 +19,15 @@ def autocast(device: str, precision: str) -> AbstractContextManager[object]:
 
 def compute_losses(model: PretrainingModel, micro: MicroBatch, device: str, precision: str) -> PretrainingLoss:
     """Run the model on a micro-batch; cross-entropies are taken in fp32 whatever the precision."""
-    arrays = (micro.input_ids, micro.segment_ids, micro.masked_positions, micro.labels, micro.nsp_labels)
-    input_ids, segment_ids, masked_positions, labels, nsp_labels = (
+    # Positions beyond the labels, computed and not counted: few shapes, see `packing`.
+    masked_positions = np.pad(micro.masked_positions, (0, -len(micro.masked_positions) % PREDICTION_MULTIPLE))
+    arrays = (micro.input_ids, micro.segment_ids, masked_positions, micro.labels, micro.nsp_labels)
+    input_ids, segment_ids, at, labels, nsp_labels = (
         torch.from_numpy(array).to(device, non_blocking=True) for array in arrays
     )
-    padded = bool((micro.lengths < micro.input_ids.shape[1]).any())
+    padded = bool((micro.lengths < np.repeat(*np.transpose(micro.blocks)[::-1])).any())
     lengths = torch.from_numpy(micro.lengths).to(device, non_blocking=True) if padded else None
     with autocast(device, precision):
-        return model.loss(input_ids, segment_ids, lengths, masked_positions, labels=labels, nsp_labels=nsp_labels)
+        return model.loss(
+            input_ids, segment_ids, lengths, at, labels=labels, nsp_labels=nsp_labels, blocks=micro.blocks
+        )

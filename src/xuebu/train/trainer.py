@@ -224,7 +224,7 @@ class Trainer:
         """Apply one update."""
         step = self.step + 1
         predictions, pairs = max(batch.num_predictions, 1), max(batch.num_judged_pairs, 1)
-        micro_batches = split_micro_batches(batch, self.machine.micro_batch_tokens)
+        micro_batches = split_micro_batches(batch, self.machine.micro_batch_tokens, self.machine.rows_per_block)
         sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=self.machine.device)
         self.optimizer.zero_grad(set_to_none=True)
         for number, micro in self.world.share(list(enumerate(micro_batches))):

@@ -93,6 +93,39 @@ def test_the_head_at_some_positions_is_the_dense_head_there():
     assert model(ids, segments, LENGTHS, chosen[:0]).mlm_logits.shape == (0, VOCAB)
 
 
+def test_blocks_end_to_end_are_the_rows_padded_to_one_length():
+    model = build()
+    ids, segments = inputs()
+    positions = positions_of(LENGTHS, 24)
+    labels, nsp_labels = ids.view(-1)[positions], torch.tensor([1, 0, -1, 1])
+    whole = model.loss(ids, segments, LENGTHS, positions, labels=labels, nsp_labels=nsp_labels)
+    blocks = ((1, 24), (2, 17), (1, 12))  # then 5 tokens of no row, and two positions that are not counted
+    starts = torch.tensor([0, 24, 41, 58])
+    parts = [(0, 1, 24), (1, 3, 17), (3, 4, 12)]
+    flat_ids, flat_segments = (
+        torch.cat([*(x[i:j, :t].flatten() for i, j, t in parts), torch.tensor([7] * 5)]) for x in (ids, segments % 2)
+    )
+    flat_segments[-5:] = 0
+    at = torch.cat([starts[positions // 24] + positions % 24, torch.tensor([0, 74])])
+    laid = model.loss(flat_ids, flat_segments, LENGTHS, at, labels=labels, nsp_labels=nsp_labels, blocks=blocks)
+    torch.testing.assert_close(laid, whole, atol=1e-5, rtol=1e-5)
+    for a, b in zip(
+        gradients(model, whole.mlm_nats + whole.nsp_nats), gradients(model, laid.mlm_nats + laid.nsp_nats), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6 * float(a.abs().max()) + 1e-9)
+
+
+def test_rounded_lengths_may_pass_the_last_position_and_rows_may_not():
+    model = build()
+    ids, segments = inputs(t=40)
+    exact = model.encode(ids, segments, LENGTHS)
+    more = (functional.pad(x, (0, 8)).flatten() for x in (ids, segments))
+    rounded = model.encode(*more, LENGTHS, blocks=((4, 48),)).view(4, 48, -1)
+    torch.testing.assert_close(rounded[1, :17], exact[1, :17], atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="rows of 41 tokens; the model has 40 positions"):
+        model.encode(*inputs(t=41))
+
+
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
 def test_attention_is_that_of_torch(lengths):
     q, k, v = (torch.randn(4, 3, 24, 8, generator=generator(seed)).requires_grad_() for seed in (1, 2, 3))
