@@ -6,7 +6,7 @@ import os
 
 NATIVE_SETTINGS = {
     # Threads that wait for each other soon sleep instead of spinning. With another process on the machine this was
-    # worth up to 15 times the tokens a second; alone it cost nothing.
+    # worth up to 15 times the tokens a second; on an idle one it costs about a tenth (docs/journal.md).
     "GOMP_SPINCOUNT": "1000",
     # oneDNN keeps a compiled kernel for each shape of a matrix product, 1,024 of them unless told otherwise, and a run
     # of preset mini once grew to 9 GB. A run needs about 200 now (see batches/packing.py); with room for 64 it would
