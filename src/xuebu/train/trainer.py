@@ -31,7 +31,7 @@ from xuebu.train.checkpoint import Checkpoint, newest_checkpoint, prune_checkpoi
 from xuebu.train.evaluation import evaluate
 from xuebu.train.folder import RunFacts, RunFolder
 from xuebu.train.machine import prepare
-from xuebu.train.objective import compute_losses
+from xuebu.train.objective import autocast, compute_losses
 from xuebu.train.optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
 from xuebu.train.parallel import join_world
 from xuebu.train.schedule import learning_rate
@@ -227,17 +227,18 @@ class Trainer:
         micro_batches = split_micro_batches(batch, self.machine.micro_batch_tokens, self.machine.rows_per_block)
         sums = torch.zeros(len(_SUMS), dtype=torch.float64, device=self.machine.device)
         self.optimizer.zero_grad(set_to_none=True)
-        for number, micro in self.world.share(list(enumerate(micro_batches))):
-            torch.manual_seed(seed_of(self.settings.seed, "dropout", step, number))
-            losses = compute_losses(self.model, micro, self.machine.device, self.machine.precision)
-            (losses.mlm_nats / predictions + losses.nsp_nats / pairs).backward()  # type: ignore[no-untyped-call]
-            with torch.no_grad():
-                parts = (losses.mlm_nats, losses.mlm_hits.sum(), losses.nsp_nats, losses.nsp_hits.sum())
-                sums += torch.stack([part.double() for part in parts])
+        with autocast(self.machine.device, self.machine.precision):  # around all: weights are cast once a step
+            for number, micro in self.world.share(list(enumerate(micro_batches))):
+                torch.manual_seed(seed_of(self.settings.seed, "dropout", step, number))
+                losses = compute_losses(self.model, micro, self.machine.device, self.machine.precision)
+                (losses.mlm_nats / predictions + losses.nsp_nats / pairs).backward()  # type: ignore[no-untyped-call]
+                with torch.no_grad():
+                    parts = (losses.mlm_nats, losses.mlm_hits.sum(), losses.nsp_nats, losses.nsp_hits.sum())
+                    sums += torch.stack([part.double() for part in parts])
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         self.world.sum_in_place([*gradients, sums])
         limit = self.settings.max_grad_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True))
         values = sums.tolist()
         if not (math.isfinite(norm) and all(map(math.isfinite, values))):
             what = "gradient" if all(map(math.isfinite, values)) else "loss"
