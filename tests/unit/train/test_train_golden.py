@@ -1,7 +1,7 @@
 """Losses of the first 20 steps, pinned: a change of code that changes numbers is seen, and must be meant.
 
-Two presets, mini with dropout, on the synthetic stores; fp32, one thread. After a change that is meant, a failure prints
-the new figures.
+Two presets, mini with dropout, on the synthetic stores; fp32, one thread. After a change that is meant, the failure
+prints the new figures.
 """
 
 import dataclasses
