@@ -118,14 +118,14 @@ def load(asked: Contender) -> tuple[Any, Any]:
     return load_vocabulary(study.vocabulary), Store.open(study.store("train"))
 
 
-def examples(asked: Contender) -> list[dict[str, list[int] | int]]:
+def examples(asked: Contender) -> list[dict[str, Any]]:
     """Return the sentence pairs of xuebu's first batches without masks, as a tokenizer would give them."""
     from xuebu.batches.loader import Loader
     from xuebu.batches.settings import BatchSettings
 
     vocabulary, store = load(asked)
     loader = Loader(store, vocabulary, BatchSettings(sequences_per_step=ROWS, sequence_length=LENGTH), 0)
-    found: list[dict[str, list[int] | int]] = []
+    found: list[dict[str, Any]] = []
     for step in range(1, NUM_EXAMPLE_BATCHES + 1):
         batch = loader.batch(step)
         ids = batch.input_ids.copy()
@@ -216,7 +216,7 @@ def run_trainer(asked: Contender, gate: Gate) -> None:
         counts.append(sum(len(row["input_ids"]) for row in rows))
         return collate(rows)
 
-    class Slices(transformers.TrainerCallback):  # type: ignore[misc]
+    class Slices(transformers.TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             gate.wait()
 
@@ -272,7 +272,7 @@ def run_plain(asked: Contender, gate: Gate) -> None:
         chosen = rows[first : first + ROWS]
         ids, segments = np.zeros((ROWS, LENGTH), dtype=np.int64), np.zeros((ROWS, LENGTH), dtype=np.int64)
         for number, row in enumerate(chosen):
-            ids[number, : len(row["input_ids"])] = row["input_ids"]  # type: ignore[arg-type]
+            ids[number, : len(row["input_ids"])] = row["input_ids"]
             segments[number, : len(row["input_ids"])] = row["token_type_ids"]
         real = ids != vocabulary.pad_id
         masked = real & (ids > vocabulary.mask_id) & (rng.random(ids.shape) < 0.15)
@@ -386,7 +386,7 @@ def useful_flops(asked: Contender) -> float:
     """Return the floating-point operations that a real token needs, whoever trains: the head at masked positions."""
     from xuebu.model.flops import flops_per_token
 
-    lengths = np.array([len(row["input_ids"]) for row in examples(asked)], dtype=float)  # type: ignore[arg-type]
+    lengths = np.array([len(row["input_ids"]) for row in examples(asked)], dtype=float)
     attended = float((lengths**2).sum() / lengths.sum())
     return flops_per_token(model_settings(asked), load(asked)[0].num_tokens, attended, 0.15)
 
