@@ -13,7 +13,8 @@ from xuebu.errors import ConfigError, InputError
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.pretrained import load_pretrained
 from xuebu.progress import SILENT, Progress
-from xuebu.tokens.vocab import SPECIAL_TOKENS, Vocabulary, load_vocabulary, normalize
+from xuebu.tokens.special import SPECIAL_TOKENS
+from xuebu.tokens.vocab import Vocabulary, load_vocabulary, normalize
 from xuebu.train.checkpoint import newest_checkpoint
 from xuebu.train.folder import RunFolder, read_run_facts
 

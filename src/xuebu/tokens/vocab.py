@@ -15,9 +15,7 @@ import numpy.typing as npt
 from xuebu.errors import InputError, MissingExtraError, StoreError
 from xuebu.files import sha256_bytes, to_json, write_atomic
 from xuebu.tokens.settings import VocabularySettings
-
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Ids 0 to 4 of every vocabulary."""
+from xuebu.tokens.special import SPECIAL_TOKENS, SpecialIds
 
 WHITESPACE = (
     *range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000
@@ -57,6 +55,7 @@ class Vocabulary:
     cls_id: ClassVar[int] = 2
     sep_id: ClassVar[int] = 3
     mask_id: ClassVar[int] = 4
+    special: ClassVar[SpecialIds] = SpecialIds(0, 1, 2, 3, 4)
 
     tokens: tuple[str, ...]
     digest: str = field(init=False, compare=False)
