@@ -80,6 +80,11 @@ def read_bits(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArr
     return bits[start - 8 * first : stop - 8 * first].astype(np.bool_)
 
 
+def bits_at(packed: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return the bits at some places of what a `BitWriter` wrote."""
+    return (packed[places >> 3] >> (places & 7).astype(np.uint8) & 1).astype(np.bool_)
+
+
 def map_column(path: Path, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return a file of numbers as a read-only array that is paged in from the disk as it is touched."""
     little = np.dtype(dtype).newbyteorder("<")

@@ -8,6 +8,7 @@ unfinished. A document never crosses a shard.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from xuebu.errors import InputError, StoreError
 from xuebu.files import read_json, sha256_bytes, sha256_file, to_json
-from xuebu.tokens.columns import map_column, read_bits
+from xuebu.tokens.columns import bits_at, map_column, read_bits
 
 METADATA = "metadata.json"
 FORMAT = {"format": "xuebu token store", "version": 1}
@@ -174,6 +175,33 @@ class Store:
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=self.metadata["token_dtype"])
+
+    def take_tokens(self, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the ids at some places of the whole store, in their order; uint16 or uint32[len(places)].
+
+        Args:
+            places: int64[N], 0 to num_tokens - 1.
+        """
+        return self._take(places, lambda shard, within: self._tokens[shard][within], self.metadata["token_dtype"])
+
+    def take_word_starts(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return for each of some places, as in `take_tokens`, whether a word starts there."""
+        return self._take(places, lambda shard, within: bits_at(self._words[shard], within), np.bool_)
+
+    def _take(
+        self,
+        places: npt.NDArray[np.int64],
+        read: Callable[[int, npt.NDArray[np.int64]], npt.NDArray[Any]],
+        dtype: npt.DTypeLike,
+    ) -> npt.NDArray[Any]:
+        if len(self._tokens) == 1:
+            return read(0, places)
+        shards = np.searchsorted(self._shard_starts, places, side="right") - 1
+        found = np.empty(len(places), dtype=dtype)
+        for shard in np.unique(shards).tolist():
+            chosen = shards == shard
+            found[chosen] = read(shard, places[chosen] - self._shard_starts[shard])
+        return found
 
     def _within_shard(self, start: int, stop: int) -> npt.NDArray[Any]:
         shard = bisect_right(self._shard_starts, start) - 1

@@ -80,6 +80,9 @@ def test_tables_against_brute_force(tmp_path, documents, shard_tokens):
     assert np.array_equal(store.read_tokens(0, store.num_tokens), everything)
     assert np.array_equal(store.read_tokens(7, 90), everything[7:90])
     assert len(store.read_tokens(5, 5)) == 0
+    places = np.random.default_rng(0).permutation(store.num_tokens)
+    assert np.array_equal(store.take_tokens(places), everything[places])
+    assert store.take_tokens(places[:0]).dtype == everything.dtype
     store.verify()
 
 
@@ -113,6 +116,9 @@ def test_word_bits_across_sentences_and_shards(tmp_path):
     for number, text in enumerate(sentence for sentences in texts for sentence in sentences):
         assert store.word_starts(number).tolist() == word_starts(text, segmenter).tolist()
     assert store.segmenter == segmenter.name
+    bits = np.concatenate([store.word_starts(number) for number in range(store.num_sentences)])
+    places = np.random.default_rng(0).permutation(store.num_tokens)
+    assert np.array_equal(store.take_word_starts(places), bits[places])
     assert store.metadata["num_words"] == sum(store.word_starts(number).sum() for number in range(store.num_sentences))
 
 
