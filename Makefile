@@ -13,8 +13,9 @@ study: setup ## the main job: raw text -> corpus -> vocabulary -> pretraining ->
 test: setup ## what CI runs
 	@$(BIN)/python -m pytest
 
-long: setup ## the tests that take minutes
-	@$(BIN)/python -m pytest -m long
+long: setup ## the tests that take minutes, and fresh examples for those of properties
+	@XUEBU_EXAMPLES=fresh $(BIN)/python -m pytest -m long
+	@XUEBU_EXAMPLES=fresh $(BIN)/python -m pytest tests/property
 
 check: setup ## style, types, floors
 	@$(BIN)/ruff check .

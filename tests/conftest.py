@@ -1,14 +1,21 @@
 """A small pair of token stores from synthetic documents, and a recipe whose steps take milliseconds."""
 
 import dataclasses
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from xuebu.corpus.document import SentenceDocument
+
+# `make test` draws the same examples each time, to fail by a change and not by chance; `make long` draws fresh ones.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("fresh", derandomize=False)
+settings.load_profile(os.environ.get("XUEBU_EXAMPLES", "fixed"))
 
 WORDS = (  # noqa: SIM905
     "春天 河水 慢慢 流过 村子 老人 坐在 桥边 孩子 追着 风筝 奔跑 燕子 屋檐 泥土 气味 远处 山坡 梨花 开放 "
