@@ -257,7 +257,7 @@ def _likelihood_interval(name: Coefficient, noise: TrendNoise, level: float, see
         high=found.high,
         level=level,
         method=(
-            f"posterior of trend ({int(noise.width[0])} columns) and AR(1), ARMA(1,1) or AR(2) noise, "
+            f"posterior of trend ({int(noise.width[0])} columns) and AR(1) to AR(3) or ARMA(1,1) noise, "
             f"n_eff {found.effective_ends[0]:.0f} to {found.effective_ends[1]:.0f}"
         ),
         effective_size=found.effective_size,

@@ -1,12 +1,13 @@
 """A trend plus noise that remembers: what the readings say of both, by exact likelihood and without tuning.
 
-Model: readings = X b + noise. The columns X are a constant, the step and, where the Bayesian information criterion asks
-for them, further powers of the square root of the step (learning curves bend most at their start). The noise is normal
-and AR(1), ARMA(1,1) or AR(2) (`noise_grid`).
+Model: readings = X b + noise. The columns X are a constant, the step and further powers of the square root of the step
+(learning curves bend most at their start), as many as the Bayesian information criterion finds likely. The noise is
+normal and AR(1), ARMA(1,1), AR(2) or AR(3) (`noise_grid`).
 
 Nothing is plugged in. The likelihood is exact (no observation is conditioned on), the coefficients and the innovation
 variance are integrated out under the right-Haar prior db dv/v (restricted likelihood), and the noise's parameters are
-averaged over a grid, each form of noise with the same prior weight. Intervals so carry what few readings do not tell of
+averaged over a grid, each form of noise with the same prior weight, and so is the number of columns: a bend that a line
+leaves over looks like noise that remembers for long. Intervals so carry what few readings do not tell of
 the noise's long-run variance; a plugged-in effective size does not.
 
 All readings count as equally spaced; rows of `values` are series on the same steps, done at once.
@@ -25,6 +26,7 @@ from xuebu.history.series import Floats
 WIDTHS = (2, 3, 4, 5, 6, 8)
 READINGS_A_COLUMN = 4
 MOST_READINGS = 5000
+LIKELY = 1e-3
 LEAST_READINGS = 8
 
 
@@ -56,13 +58,14 @@ class TrendNoise:
         columns: float64[n, K], orthonormal; the first is constant, the one numbered `place` is what of the step the
             columns before it leave.
         place: of the step's column.
-        width: int64[rows], number of columns kept for each series.
-        weight: float64[nodes, rows], posterior probability of each noise.
+        widths: numbers of columns that are likely enough for any of the series.
+        width: int64[rows], the likeliest number for each series.
+        weight: float64[widths, nodes, rows], posterior probability of each number of columns and noise.
         ratio: float64[nodes], variance of a reading's noise over that of its innovation.
         long_run: float64[nodes], long-run variance over that of the innovation.
         first: float64[nodes], autocorrelation at lag 1.
         decay: float64[nodes], autocorrelation at lag 2 over that at lag 1.
-        squares: float64[nodes, rows], whitened residual sum of squares.
+        squares: float64[widths, nodes, rows], whitened residual sum of squares.
         scores: float64[nodes, K, rows], whitened readings along the whitened columns.
         inverse: float64[nodes, K, K], inverse Cholesky factor of the whitened columns' products.
         block: readings averaged into each one that was fitted.
@@ -72,6 +75,7 @@ class TrendNoise:
 
     columns: Floats
     place: int
+    widths: tuple[int, ...]
     width: npt.NDArray[np.int64]
     weight: Floats
     ratio: Floats
@@ -94,34 +98,45 @@ class TrendNoise:
             seed: of the generator.
         """
         generator = np.random.default_rng(seed)
-        width, size = int(self.width[row]), self.columns.shape[0]
-        chance = np.cumsum(self.weight[:, row])
-        node = np.searchsorted(chance, (np.arange(draws) + generator.random(draws)) / draws * chance[-1])
-        node = np.minimum(node, chance.size - 1)
-        innovation = self.squares[node, row] / generator.chisquare(size - width, draws)
-        spread = self.scores[node, :width, row] + np.sqrt(innovation)[:, None] * generator.normal(size=(draws, width))
-        found = np.einsum("dji,dj->di", self.inverse[node, :width, :width], spread)
+        chance = np.cumsum(self.weight[:, :, row])
+        cell = np.searchsorted(chance, (np.arange(draws) + generator.random(draws)) / draws * chance[-1])
+        at, node = np.divmod(np.minimum(cell, chance.size - 1), self.ratio.size)
+        width, most = np.array(self.widths)[at], self.widths[-1]
+        innovation = self.squares[at, node, row] / generator.chisquare(self.columns.shape[0] - width)
+        normal = np.sqrt(innovation)[:, None] * generator.normal(size=(draws, most))
+        # The inverse is triangular: what its first columns need is its corner.
+        spread = np.where(np.arange(most) < width[:, None], self.scores[node, :most, row] + normal, 0.0)
+        found = np.einsum("dji,dj->di", self.inverse[node, :most, :most], spread)
         ratio = self.ratio[node]
         total = innovation * ratio + self.within[row]
         effective = np.minimum(self.num * total / (self.block * innovation * self.long_run[node]), self.num)
         return NoiseDraws(found, total, self.first[node] * innovation * ratio / total, self.decay[node], effective)
 
-    def mixture(self, row: int, place: int) -> tuple[Floats, Floats, int]:
-        """Return a coefficient's estimate and standard error given each noise, and the degrees of freedom."""
-        width = int(self.width[row])
-        share = self.inverse[:, :width, place]
-        degrees = self.columns.shape[0] - width
-        error = np.sqrt(np.maximum(self.squares[:, row] / degrees * (share**2).sum(axis=1), 1e-300))
-        return np.asarray((share * self.scores[:, :width, row]).sum(axis=1)), error, degrees
+    def mixture(self, row: int, place: int) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return a coefficient's weight, estimate, standard error and degrees of freedom, given width and noise.
+
+        Args:
+            row: which series.
+            place: which column, one that every width holds.
+        """
+        parts = []
+        least = 1e-9 * self.weight[:, :, row].max()
+        for at, width in enumerate(self.widths):
+            weight = self.weight[at, :, row]
+            kept = np.flatnonzero(weight > least)
+            share, degrees = self.inverse[kept, :width, place], self.columns.shape[0] - width
+            error = np.sqrt(np.maximum(self.squares[at, kept, row] / degrees * (share**2).sum(axis=1), 1e-300))
+            middle = (share * self.scores[kept, :width, row]).sum(axis=1)
+            parts.append((weight[kept], middle, error, np.full(kept.size, float(degrees))))
+        weight, middle, error, freedom = (np.concatenate(kind) for kind in zip(*parts, strict=True))
+        return weight / weight.sum(), middle, error, freedom
 
     def below(self, row: int, place: int, value: float = 0.0) -> float:
         """Return the probability that a column's coefficient is below a value: a mixture of Student's t."""
         from scipy.special import stdtr
 
-        middle, error, degrees = self.mixture(row, place)
-        weight = self.weight[:, row]
-        kept = weight > 1e-9 * weight.max()
-        return float(weight[kept] @ stdtr(degrees, (value - middle[kept]) / error[kept]) / weight[kept].sum())
+        weight, middle, error, degrees = self.mixture(row, place)
+        return float(weight @ stdtr(degrees, (value - middle) / error))
 
     def half_width(self, row: int, place: int, level: float) -> float:
         """Return half the interval of a coefficient around its estimate, the estimate taken as known for each noise.
@@ -134,12 +149,12 @@ class TrendNoise:
         from scipy.optimize import brentq
         from scipy.special import stdtr
 
-        _, error, degrees = self.mixture(row, place)
+        parts, _, error, freedom = self.mixture(row, place)
         top = float(error.max())
         group = np.round(np.log(error / top) / 0.02).astype(np.int64)
-        weight = np.bincount(group - group.min(), self.weight[:, row])
+        weight = np.bincount(group - group.min(), parts)
         share = np.exp(0.02 * (np.flatnonzero(weight) + group.min()))
-        weight = weight[weight > 0] / weight.sum()
+        weight, degrees = weight[weight > 0], float(parts @ freedom)
 
         def excess(half: float) -> float:
             return float(weight @ stdtr(degrees, -half / share)) - 0.5 + level / 2
@@ -216,29 +231,26 @@ def trend_noise(step: Floats, values: Floats, given: Floats | None = None, *, le
         columns, place = trend_columns(step, given, min(WIDTHS[-1], max(2, step.size // READINGS_A_COLUMN)))
         widths = tuple(width + place - 1 for width in WIDTHS if width + place - 1 <= columns.shape[1])
     nodes = [evaluate(columns, values, coarse_grid(form), widths) for form in FORMS]
-    width = _choose(nodes, widths, step.size)
-    weights, masses = [], []
-    for place_of, found in enumerate(nodes):
-        weight, mass = _weights(found, width, widths)
-        finer = finer_grid(found.grid, weight)
+    share = _width_shares(nodes, widths, step.size)
+    for at, found in enumerate(nodes):
+        finer = finer_grid(found.grid, _weights(found, share)[0].sum(axis=0))
         if finer is not None:
-            nodes[place_of] = evaluate(columns, values, finer, widths)
-            weight, mass = _weights(nodes[place_of], width, widths)
-        weights.append(weight)
-        masses.append(mass)
-    share = np.exp(np.array(masses) - np.max(masses, axis=0))
-    share /= share.sum(axis=0)
-    picked, rows = np.searchsorted(widths, width), np.arange(values.shape[0])
+            nodes[at] = evaluate(columns, values, finer, widths)
+    weights, masses = zip(*(_weights(one, share) for one in nodes), strict=True)
+    chance = np.exp(np.array(masses) - np.max(masses, axis=0))
+    chance /= chance.sum(axis=0)
+    kept = np.flatnonzero(share.max(axis=1) > LIKELY)
     return TrendNoise(
         columns=columns,
         place=place,
-        width=width,
-        weight=np.concatenate([weight * part for weight, part in zip(weights, share, strict=True)]),
+        widths=tuple(widths[at] for at in kept),
+        width=np.array(widths)[share.argmax(axis=0)],
+        weight=np.concatenate([one * part[:, None] for one, part in zip(weights, chance, strict=True)], axis=1)[kept],
         ratio=np.concatenate([one.grid.ratio for one in nodes]),
         long_run=np.concatenate([one.grid.long_run for one in nodes]),
         first=np.concatenate([one.grid.first for one in nodes]),
         decay=np.concatenate([one.grid.decay for one in nodes]),
-        squares=np.concatenate([one.squares[picked, :, rows].T for one in nodes]),
+        squares=np.concatenate([one.squares[kept] for one in nodes], axis=1),
         scores=np.concatenate([one.scores for one in nodes]),
         inverse=np.concatenate([one.inverse for one in nodes]),
         block=block,
@@ -247,18 +259,30 @@ def trend_noise(step: Floats, values: Floats, given: Floats | None = None, *, le
     )
 
 
-def _choose(nodes: list[Nodes], widths: tuple[int, ...], num: int) -> npt.NDArray[np.int64]:
-    """Return the number of columns of least information criterion, the likelihood maximized over the noise as well."""
+def _width_shares(nodes: list[Nodes], widths: tuple[int, ...], num: int) -> Floats:
+    """Return float64[widths, rows], the probability of each number of columns.
+
+    By the Bayesian information criterion of the likelihood maximized over the noise as well; exp(-criterion / 2) is
+    nearly proportional to a probability (Schwarz 1978; Raftery 1995, "Bayesian model selection in social research").
+    """
     best = np.max([one.profile.max(axis=1) - 0.5 * one.grid.free * np.log(num) for one in nodes], axis=0)
-    penalty = np.array(widths)[:, None] * np.log(num)
-    return np.asarray(np.array(widths)[(penalty - 2 * best).argmin(axis=0)])
+    score = best - 0.5 * np.array(widths)[:, None] * np.log(num)
+    found = np.exp(score - score.max(axis=0))
+    return np.asarray(found / found.sum(axis=0))
 
 
-def _weights(nodes: Nodes, width: npt.NDArray[np.int64], widths: tuple[int, ...]) -> tuple[Floats, Floats]:
-    """Return each series' weights over the nodes, which sum to 1, and the log of its likelihood under their prior."""
-    score = nodes.restricted[np.searchsorted(widths, width), :, np.arange(width.size)].T
-    total = score + nodes.grid.log_prior[:, None]
-    top = total.max(axis=0)
-    weight = np.exp(total - top)
-    mass = weight.sum(axis=0)
-    return weight / mass, top + np.log(mass)
+def _weights(nodes: Nodes, share: Floats) -> tuple[Floats, Floats]:
+    """Return the weights of width and node, which sum to the widths' shares, and logs of the likelihoods of a form.
+
+    Args:
+        nodes: of one form.
+        share: float64[widths, rows].
+
+    Returns:
+        float64[widths, nodes, rows] and float64[widths, rows].
+    """
+    total = nodes.restricted + nodes.grid.log_prior[:, None]
+    top = total.max(axis=1)
+    weight = np.exp(total - top[:, None])
+    mass = weight.sum(axis=1)
+    return weight * (share / mass)[:, None], top + np.log(mass)

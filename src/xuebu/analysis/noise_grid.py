@@ -1,8 +1,10 @@
 """Exact likelihoods of noise that remembers, over grids of its parameters.
 
-Three forms. AR(1): autocorrelation phi^k. ARMA(1,1): c phi^(k - 1), which is what a reading of a model really is:
+Four forms. AR(1): autocorrelation phi^k. ARMA(1,1): c phi^(k - 1), which is what a reading of a model really is:
 wandering of the model (AR(1)) plus the sampling noise of the reading itself (white). AR(2): two rates of forgetting.
-Each grid spans all of its form but the last edge toward a random walk (phi = 0.999), under Jeffreys' prior.
+AR(3): nearly what two rates of forgetting and noise of the reading make together, ARMA(2,1), of whose long-run variance
+AR(2) misses a fifth. Each grid spans all of its form but the last edge toward a random walk (0.999), under Jeffreys'
+prior.
 
 One pass over the readings serves a whole grid of autoregressive coefficients: products of whitened series are quadratic
 in them. Only theta takes a pass each.
@@ -10,6 +12,7 @@ in them. Only theta takes a pass each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,24 +20,26 @@ import numpy as np
 
 from xuebu.history.series import Floats
 
-Form = Literal["ar1", "arma11", "ar2"]
-FORMS: tuple[Form, ...] = ("ar1", "arma11", "ar2")
-_AXES: dict[Form, tuple[tuple[float, float, int], ...]] = {  # atanh of (theta or second partial, phi or first partial)
+Form = Literal["ar1", "arma11", "ar2", "ar3"]
+FORMS: tuple[Form, ...] = ("ar1", "arma11", "ar2", "ar3")
+_AXES: dict[Form, tuple[tuple[float, float, int], ...]] = {  # atanh of theta and phi, or of partial autocorrelations
     "ar1": ((0.0, 0.0, 1), (-1.5, 3.8, 107)),
     "arma11": ((-2.4, 1.6, 15), (-1.5, 3.8, 54)),
     "ar2": ((-1.5, 1.5, 16), (-1.5, 3.8, 54)),
+    "ar3": ((-1.0, 1.0, 8), (-1.5, 1.5, 13), (-1.5, 3.8, 36)),
 }
+_FREE: dict[Form, int] = {"ar1": 0, "arma11": 1, "ar2": 1, "ar3": 2}
 _HELD = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NoiseGrid:
-    """A grid over the parameters of one form of noise; the second parameter varies fastest.
+    """A grid over the parameters of one form of noise; the last parameter varies fastest.
 
     Args:
         form: which.
-        axes: float64 pair: values of atanh theta (AR(2): of the second partial autocorrelation), and of atanh phi
-            (AR(2): of the first partial autocorrelation).
+        axes: values of atanh theta and atanh phi; of AR(2) and AR(3) those of the partial autocorrelations, the first
+            of which is last.
         log_prior: float64[nodes], log prior probability of each node's cell within all of the form.
         ratio: float64[nodes], variance over that of the innovation.
         long_run: float64[nodes], long-run variance (variance times 1 + 2 sum of autocorrelations) over the same.
@@ -44,7 +49,7 @@ class NoiseGrid:
     """
 
     form: Form
-    axes: tuple[Floats, Floats]
+    axes: tuple[Floats, ...]
     log_prior: Floats
     ratio: Floats
     long_run: Floats
@@ -76,8 +81,7 @@ class Nodes:
 
 def coarse_grid(form: Form) -> NoiseGrid:
     """Return the grid over all of a form."""
-    slow, fast = (np.linspace(*axis) for axis in _AXES[form])
-    return _grid(form, slow, fast)
+    return _grid(form, tuple(np.linspace(*axis) for axis in _AXES[form]))
 
 
 def finer_grid(grid: NoiseGrid, weight: Floats) -> NoiseGrid | None:
@@ -87,45 +91,67 @@ def finer_grid(grid: NoiseGrid, weight: Floats) -> NoiseGrid | None:
         grid: a coarse grid.
         weight: float64[nodes, rows], each series' weights, which sum to 1.
     """
-    table = weight.reshape(grid.axes[0].size, grid.axes[1].size, -1)
+    table = weight.reshape(*(axis.size for axis in grid.axes), -1)
     boxes = []
     for place, axis in enumerate(grid.axes):
-        held = np.flatnonzero(table.sum(axis=1 - place).max(axis=1) > _HELD)
+        others = tuple(other for other in range(len(grid.axes)) if other != place)
+        held = np.flatnonzero(table.sum(axis=others).max(axis=1) > _HELD)
         boxes.append((axis[max(held[0] - 1, 0)], axis[min(held[-1] + 1, axis.size - 1)], axis.size))
     shares = [
         (box[1] - box[0]) / (axis[-1] - axis[0]) for box, axis in zip(boxes, grid.axes, strict=True) if axis.size > 1
     ]
     if float(np.prod(shares)) > 0.5:
         return None
-    return _grid(grid.form, np.linspace(*boxes[0]), np.linspace(*boxes[1]))
+    return _grid(grid.form, tuple(np.linspace(*box) for box in boxes))
 
 
-def _grid(form: Form, slow: Floats, fast: Floats) -> NoiseGrid:
-    one, two = (part.ravel() for part in np.meshgrid(np.tanh(slow), np.tanh(fast), indexing="ij"))
-    if form == "ar2":
-        a, b = two * (1 - one), one
-        ratio = 1 / ((1 - two**2) * (1 - one**2))
-        long_run, first, second = 1 / (1 - a - b) ** 2, two, a * two + b
+def _grid(form: Form, axes: tuple[Floats, ...]) -> NoiseGrid:
+    parts = [part.ravel() for part in np.meshgrid(*(np.tanh(axis) for axis in axes), indexing="ij")]
+    if form in ("ar1", "arma11"):
+        theta, phi = parts
+        ratio = variance_ratio(phi, theta)
+        long_run = ((1 + theta) / (1 - phi)) ** 2
+        first = (1 + phi * theta) * (phi + theta) / (1 - phi**2) / ratio
+        second = first * phi
     else:
-        ratio = variance_ratio(two, one)
-        long_run = ((1 + one) / (1 - two)) ** 2
-        first = (1 + two * one) * (two + one) / (1 - two**2) / ratio
-        second = first * two
+        coefficients, ratios = autoregressions(parts[::-1])
+        ratio, long_run = ratios[0], 1 / (1 - coefficients[-1].sum(axis=1)) ** 2
+        first, second = parts[-1], parts[-1] ** 2 + parts[-2] * (1 - parts[-1] ** 2)
     decay = np.divide(second, first, out=np.zeros_like(first), where=np.abs(first) > 1e-9)
     whole = [np.linspace(*axis) for axis in _AXES[form]]
-    gap = [part[1] - part[0] if part.size > 1 else 1.0 for part in (slow, fast, *whole)]
     total = np.log(np.exp(_log_density(form, *np.meshgrid(*(np.tanh(part) for part in whole), indexing="ij"))).sum())
-    share = np.log(gap[0] * gap[1] / (gap[2] * gap[3]))
+    gaps = [(part[1] - part[0]) / (full[1] - full[0]) for part, full in zip(axes, whole, strict=True) if full.size > 1]
     return NoiseGrid(
         form=form,
-        axes=(slow, fast),
-        log_prior=_log_density(form, one, two) - total + share,
+        axes=axes,
+        log_prior=_log_density(form, *parts) - total + float(np.log(gaps).sum()),
         ratio=ratio,
         long_run=long_run,
         first=first,
         decay=np.clip(decay, -1.0, 1.0),
-        free=0 if form == "ar1" else 1,
+        free=_FREE[form],
     )
+
+
+def autoregressions(partial: Sequence[Floats]) -> tuple[list[Floats], list[Floats]]:
+    """Return the best predictors from 0, 1, ... p readings, and the variance of their errors over the innovation's.
+
+    Args:
+        partial: float64[nodes] each, partial autocorrelations at lags 1 to p.
+
+    Returns:
+        float64[nodes, k] and float64[nodes] for k = 0 to p; the newest reading's coefficient is first.
+
+    Source: Durbin (1960), "The fitting of time-series models"; Brockwell and Davis, proposition 5.2.1.
+    """
+    found = [np.zeros((partial[0].size, 0))]
+    for reflection in partial:
+        last = found[-1]
+        found.append(np.column_stack([last - reflection[:, None] * last[:, ::-1], reflection]))
+    ratios = [np.ones_like(partial[0])]
+    for reflection in reversed(partial):
+        ratios.insert(0, ratios[0] / (1 - reflection**2))
+    return found, ratios
 
 
 def variance_ratio(phi: Floats, theta: Floats) -> Floats:
@@ -136,21 +162,18 @@ def variance_ratio(phi: Floats, theta: Floats) -> Floats:
     return np.asarray((1 + 2 * phi * theta + theta * theta) / (1 - phi * phi))
 
 
-def _log_density(form: Form, one: Floats, two: Floats) -> Floats:
-    """Return the log prior density in the atanh of both parameters, up to a constant.
+def _log_density(form: Form, *parts: Floats) -> Floats:
+    """Return the log prior density in the atanh of the parameters, up to a constant.
 
-    Source: roots of the determinants of the information matrices, Brockwell and Davis, example 8.8.3. Of AR(2) that
+    Source: roots of the determinants of the information matrices, Brockwell and Davis, example 8.8.3. Beyond AR(1) that
     root cannot be normalized; each partial autocorrelation has Jeffreys' prior of AR(1) instead (Barndorff-Nielsen and
     Schou 1973 for the parameters).
     """
-    match form:
-        case "ar1":
-            return np.asarray(0.5 * np.log(1 - two**2))
-        case "ar2":
-            return np.asarray(0.5 * np.log((1 - two**2) * (1 - one**2)))
-        case "arma11":
-            apart = np.log(np.maximum(np.abs(two + one), 1e-12))
-            return np.asarray(apart + 0.5 * np.log((1 - two**2) * (1 - one**2)) - np.log1p(two * one))
+    found = 0.5 * np.sum([np.log(1 - part**2) for part in parts], axis=0)
+    if form == "arma11":
+        theta, phi = parts
+        found = found + np.log(np.maximum(np.abs(phi + theta), 1e-12)) - np.log1p(phi * theta)
+    return np.asarray(found)
 
 
 def evaluate(columns: Floats, values: Floats, grid: NoiseGrid, widths: tuple[int, ...]) -> Nodes:
@@ -162,13 +185,13 @@ def evaluate(columns: Floats, values: Floats, grid: NoiseGrid, widths: tuple[int
         grid: of one form of noise.
         widths: numbers of first columns that a trend may have, increasing, at most K.
 
-    Source: exact likelihood by regression on the unknown first innovation, Box and Jenkins (1976), appendix A7.4, and
-    for AR(2) from the covariance of the first two readings.
+    Source: exact likelihood by regression on the unknown first innovation, Box and Jenkins (1976), appendix A7.4; for
+    AR(2) and AR(3) by predicting the first readings from fewer (Brockwell and Davis, section 8.7).
     """
     num, width = columns.shape
     both = np.column_stack([columns, values.T])
-    if grid.form == "ar2":
-        products, cross, own, log_det = _products_ar2(both, width, grid)
+    if grid.form in ("ar2", "ar3"):
+        products, cross, own, log_det = _products_ar(both, width, grid)
     else:
         phi = np.tanh(grid.axes[1])
         parts = [_products_arma(both, width, phi, float(theta)) for theta in np.tanh(grid.axes[0])]
@@ -226,31 +249,26 @@ def _products_arma(both: Floats, width: int, phi: Floats, theta: float) -> Produ
     return product(x, x), product(x, y), own, np.log(ratio) + np.log1p((1 - known) * length)
 
 
-def _products_ar2(both: Floats, width: int, grid: NoiseGrid) -> Products:
-    """Return products of whitened columns and readings for each pair of partial autocorrelations."""
-    lags = both[2:], both[1:-1], both[:-2]
-    second, first = (part.ravel() for part in np.meshgrid(*(np.tanh(axis) for axis in grid.axes), indexing="ij"))
-    weights = np.stack([np.ones_like(first), -first * (1 - second), -second])
-    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
-    x, y = slice(0, width), slice(width, None)
-    known = 1 / (grid.ratio * (1 - first**2))
+def _products_ar(both: Floats, width: int, grid: NoiseGrid) -> Products:
+    """Return products of whitened columns and readings for each set of partial autocorrelations."""
+    parts = [part.ravel() for part in np.meshgrid(*(np.tanh(axis) for axis in grid.axes), indexing="ij")]
+    coefficients, ratios = autoregressions(parts[::-1])
+    order, x, y = len(parts), slice(0, width), slice(width, None)
+    # Each whitened reading is a sum of the readings up to it: weights [nodes, k], readings [k, rows].
+    weights = [
+        np.column_stack([np.ones(ratio.size), -of]) / np.sqrt(ratio)[:, None]
+        for of, ratio in zip(coefficients, ratios, strict=True)
+    ]
+    pairs = [(i, j) for i in range(order + 1) for j in range(i, order + 1)]
+    shares = np.stack([(1 + (i != j)) * weights[-1][:, i] * weights[-1][:, j] for i, j in pairs], axis=1)
+    lags = [both[order - lag : both.shape[0] - lag] for lag in range(order + 1)]
+    early = [weights[place] @ both[place::-1] for place in range(order)]
 
     def product(left: slice, right: slice) -> Floats:
-        a, b = both[:2, left], both[:2, right]
-        found = known[:, None, None] * (
-            np.outer(a[0], b[0])
-            + np.outer(a[1], b[1])
-            - first[:, None, None] * (np.outer(a[0], b[1]) + np.outer(a[1], b[0]))
-        )
-        for i, j in pairs:
-            one = lags[i][:, left].T @ lags[j][:, right]
-            if i != j:
-                one = one + lags[j][:, left].T @ lags[i][:, right]
-            found = found + (weights[i] * weights[j])[:, None, None] * one
-        return np.asarray(found)
+        each = [(lags[i][:, left].T @ lags[j][:, right] + lags[j][:, left].T @ lags[i][:, right]) / 2 for i, j in pairs]
+        found = (shares @ np.stack(each).reshape(len(pairs), -1)).reshape(-1, *each[0].shape)
+        return np.asarray(sum((one[:, left, None] * one[:, None, right] for one in early), found))
 
-    a, b = both[0, y], both[1, y]
-    own = known[:, None] * (a**2 + b**2 - 2 * first[:, None] * a * b)
-    for i, j in pairs:
-        own = own + ((1 + (i != j)) * weights[i] * weights[j])[:, None] * (lags[i][:, y] * lags[j][:, y]).sum(axis=0)
-    return product(x, x), product(x, y), own, 2 * np.log(grid.ratio) + np.log(1 - first**2)
+    own = shares @ np.stack([(lags[i][:, y] * lags[j][:, y]).sum(axis=0) for i, j in pairs])
+    own = own + sum(one[:, y] ** 2 for one in early)
+    return product(x, x), product(x, y), own, np.sum([np.log(ratio) for ratio in ratios], axis=0)

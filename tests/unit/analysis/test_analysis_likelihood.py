@@ -22,10 +22,16 @@ def noise(size: int, phi: float, theta: float = 0.0, rows: int = 1, seed: int = 
     return drawn / math.sqrt((1 + 2 * phi * theta + theta**2) / (1 - phi**2))
 
 
-def polynomials(form: Form, slow: float, fast: float) -> tuple[list[float], list[float]]:
-    if form == "ar2":
-        return [1.0], [1.0, -fast * (1 - slow), -slow]
-    return [1.0, slow], [1.0, -fast]
+def polynomials(form: Form, parts: list[float]) -> tuple[list[float], list[float]]:
+    match form, parts:
+        case "ar2", [second, first]:
+            return [1.0], [1.0, -first * (1 - second), -second]
+        case "ar3", [third, second, first]:
+            a, b = first * (1 - second), second
+            return [1.0], [1.0, -(a - third * b), -(b - third * a), -third]
+        case _, [theta, phi]:
+            return [1.0, theta], [1.0, -phi]
+    raise AssertionError
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -35,9 +41,9 @@ def test_the_likelihood_equals_that_of_explicit_matrices(form: Form) -> None:
     values = noise(30, 0.6, 0.3, rows=2) + 0.3 * np.sqrt(STEP / 100)
     grid = coarse_grid(form)
     found = evaluate(columns, values, grid, (2, 4))
-    slow, fast = (part.ravel() for part in np.meshgrid(*(np.tanh(axis) for axis in grid.axes), indexing="ij"))
-    for node in np.random.default_rng(1).integers(0, slow.size, 12):
-        ma, ar = polynomials(form, slow[node], fast[node])
+    parts = [part.ravel() for part in np.meshgrid(*(np.tanh(axis) for axis in grid.axes), indexing="ij")]
+    for node in np.random.default_rng(1).integers(0, parts[0].size, 12):
+        ma, ar = polynomials(form, [float(part[node]) for part in parts])
         impulse = lfilter(ma, ar, np.eye(1, 60_000)[0])
         gamma = np.array([impulse[: impulse.size - lag] @ impulse[lag:] for lag in range(30)])
         inverse = np.linalg.inv(toeplitz(gamma))
