@@ -1,0 +1,56 @@
+"""Anonymised token ids as text: each id is one private-use character, so that every step made for text takes ids too.
+
+Cleaning apart, nothing in a corpus asks what a character means: equal sentences, shared runs, near-duplicates, word
+statistics and counts need only to know which characters are equal. Id 0 is U+F0000, id 65,533 U+FFFFD, id 65,534
+U+100000, and so on to U+10FFFD. Unicode gives these code points no meaning, no normal form touches them, and they sort
+as their ids.
+
+Source: The Unicode Standard, section 23.5 (Supplementary Private Use Area-A and -B).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from xuebu.errors import InputError
+
+_FIRST = 0xF0000
+_IN_FIRST_PLANE = 0xFFFE  # the last two code points of a plane are no characters
+MAX_ID = 2 * _IN_FIRST_PLANE - 1
+
+
+def symbols_of(ids: npt.ArrayLike) -> str:
+    """Return one private-use character an id.
+
+    Args:
+        ids: integers in 0 to `MAX_ID`.
+    """
+    array = np.asarray(ids, dtype=np.int64)
+    codes = _FIRST + array + 2 * (array >= _IN_FIRST_PLANE)
+    return codes.astype("<u4").tobytes().decode("utf-32-le")
+
+
+def ids_of(symbols: str) -> npt.NDArray[np.int64]:
+    """Return the id of each character of what `symbols_of` gave, int64[len(symbols)]; -1 for any other character."""
+    codes = np.frombuffer(symbols.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64) - _FIRST
+    ids = codes - 2 * (codes > _IN_FIRST_PLANE)
+    in_plane = (codes & 0xFFFF) < _IN_FIRST_PLANE
+    return np.where((codes >= 0) & in_plane, ids, -1)
+
+
+def read_ids(text: str, where: str) -> str:
+    """Return the symbols of ids in decimal digits, parted by white space; "" where there is none.
+
+    Raises:
+        InputError: something else stands there, or an id above `MAX_ID`; begins with `where`.
+    """
+    words = text.split()
+    wrong = next((word for word in words if not (word.isascii() and word.isdecimal())), None)
+    if wrong is not None:
+        shown = wrong if len(wrong) <= 20 else wrong[:17] + "..."
+        raise InputError(f"{where}: {shown!a} is no token id; ids are decimal numbers parted by spaces")
+    ids = [int(word) for word in words if len(word) <= 19]
+    if len(ids) < len(words) or max(ids, default=0) > MAX_ID:
+        raise InputError(f"{where}: an id above {MAX_ID:,}; number the tokens anew from 0")
+    return symbols_of(ids)
