@@ -100,7 +100,7 @@ def test_every_character_is_kept_or_refused(text: str, shortest: int, share: flo
     kept = sum(map(len, sieved.document.sentences)) if sieved.document else 0
     assert kept + refused == sieved.characters
     if sieved.document:
-        assert sentence_document_from(sieved.document.to_line(), "x") == sieved.document
+        assert sentence_document_from(sieved.document.to_line(paragraphs=True), "x") == sieved.document
         assert all(shortest <= len(sentence) <= 20 for sentence in sieved.document.sentences)
         assert len(sieved.document.gaps) < len(sieved.document.sentences)
 
@@ -121,4 +121,4 @@ def test_overlap_equals_sets_of_runs(held_out: list[str], training: list[str], b
 
 def test_sentence_documents_have_no_more_fields_than_documents() -> None:
     extra = set(SentenceDocument.__dataclass_fields__) - set(Document.__dataclass_fields__)
-    assert extra == {"sentences", "gaps"}
+    assert extra == {"sentences", "gaps", "paragraphs"}

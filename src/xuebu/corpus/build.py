@@ -16,11 +16,11 @@ import numpy.typing as npt
 from xuebu.config import check_settings
 from xuebu.corpus.card import CARD_NAME, Card
 from xuebu.corpus.coverage import CharacterList, measure_coverage, read_character_list
-from xuebu.corpus.dedup import Mark, keep_sentences, mark_equals, sentence_digest
+from xuebu.corpus.dedup import UNITS, copies_in, keep_sentences, mark_equals, sentence_digest
 from xuebu.corpus.document import CorpusFile, Document, SentenceDocument
 from xuebu.corpus.overlap import BLOCK_CHARACTERS, overlapping_documents
 from xuebu.corpus.refusals import Refusals
-from xuebu.corpus.settings import CorpusSettings
+from xuebu.corpus.settings import CorpusSettings, Unit
 from xuebu.corpus.sieve import sieve_document
 from xuebu.corpus.sources import DocumentReader
 from xuebu.corpus.split import group_place
@@ -30,6 +30,8 @@ from xuebu.errors import InputError
 from xuebu.files import DigestWriter, sha256_bytes, sync_folder, to_json, write_atomic
 from xuebu.progress import SILENT, Progress, Task
 from xuebu.rng import key_of
+
+Marks = dict[Unit, npt.NDArray[np.uint8]]
 
 WORK_NAME = ".unfinished"
 TRAIN_NAME, HELD_OUT_NAME, REFUSED_NAME = "train.jsonl", "held_out.jsonl", "refused.jsonl"
@@ -45,9 +47,10 @@ def build_corpus(
 ) -> Card:
     """Build a corpus from documents, and return its card.
 
-    Each document is put on its side of the split by its group's name, cleaned, cut and sieved; then equal sentences
-    are dropped (see `dedup.mark_equals`) and held-out documents that share text with training are refused (see
-    `overlap.overlapping_documents`). Documents keep their order; whatever is dropped leaves a gap and is counted.
+    Each document is put on its side of the split by its group's name, cleaned, cut and sieved; then equal documents,
+    paragraphs and sentences are dropped (see `dedup.copies_in`) and held-out documents that share text with training
+    are refused (see `overlap.overlapping_documents`). Documents keep their order; whatever is dropped leaves a gap and
+    is counted.
 
     Written to `out`: train.jsonl, held_out.jsonl, card.md, refused.jsonl if asked, and card.json last, which marks the
     corpus as complete. Until then all is in `out`/.unfinished, and a finished corpus that was there stays as it was.
@@ -119,6 +122,7 @@ class _Build:
         self.refused = self.writer(REFUSED_NAME) if settings.write_refused else None
         self.refusals = Refusals(self.refused.write_line if self.refused else None)
         self.training, self.held_out = self.side("train"), self.side("held_out")
+        self.training_repeats = 0  # sentences of training that repeat an earlier one and stay
 
     def writer(self, name: str) -> DigestWriter:
         writer = DigestWriter(self.work / name)
@@ -135,15 +139,16 @@ class _Build:
         if isinstance(documents, DocumentReader) and self.refused:
             documents.aside = self.refused.write_line
         read = self.read(documents)
-        training_marks, held_out_marks = mark_equals(self.training.digests(), self.held_out.digests())
+        training_marks, held_out_marks = self.mark_equals()
         unique_ids = UniqueIds(self.training.document_keys, self.held_out.document_keys)
         training, train_digest, titles = self.write_training(training_marks, unique_ids)
         held_out, held_out_digest, repeats = self.write_held_out(held_out_marks, unique_ids, titles, training.documents)
         if self.refused:
             self.refused.close()
-        passed = len(training_marks) + len(held_out_marks)
-        duplicates = int(np.count_nonzero(training_marks) + np.count_nonzero(held_out_marks))
-        repeats += 0 if self.settings.deduplicate else int(np.count_nonzero(training_marks))
+        passed = len(training_marks["sentence"]) + len(held_out_marks["sentence"])
+        found: dict[str, int] = {
+            unit: int(np.count_nonzero(training_marks[unit]) + np.count_nonzero(held_out_marks[unit])) for unit in UNITS
+        }
         if isinstance(documents, DocumentReader):
             self.refusals.include(documents.refusals)
         return Card(
@@ -156,9 +161,10 @@ class _Build:
             documents_read=read.documents,
             characters_read=read.characters,
             characters_cleaned=read.characters_cleaned,
-            duplicates=duplicates,
-            duplicate_share=duplicates / passed,
-            duplicates_left=repeats,
+            duplicates=found["sentence"],
+            duplicate_share=found["sentence"] / passed,
+            duplicates_left=repeats + self.training_repeats,
+            duplicates_by_unit=found,
             renamed_ids=unique_ids.num_renamed,
             refusals=self.refusals.counts(),
             coverage=measure_coverage(lists, training.distinct | held_out.distinct, training.distinct),
@@ -221,32 +227,45 @@ class _Build:
             + ('; a .txt file of many documents needs txt_documents = "blank-line"' if kept == 1 else "")
         )
 
-    def distinct(
-        self, side: SievedSide, marks: npt.NDArray[np.uint8], unique_ids: UniqueIds, task: Task
-    ) -> Iterator[SentenceDocument]:
-        """Yield a side's documents without the sentences that their marks drop, ids mended."""
-        start = 0
-        for document in side:
+    def mark_equals(self) -> tuple[Marks, Marks]:
+        """Return what each document, paragraph and sentence of either side is among its equals."""
+        training: Marks = {}
+        held_out: Marks = {}
+        for unit in UNITS:
+            training[unit], held_out[unit] = mark_equals(self.training.digests(unit), self.held_out.digests(unit))
+        return training, held_out
+
+    def distinct(self, side: SievedSide, marks: Marks, unique_ids: UniqueIds, task: Task) -> Iterator[SentenceDocument]:
+        """Yield a side's documents without what their marks drop, ids mended."""
+        unit = self.settings.deduplicate_unit if self.settings.deduplicate else None
+        paragraph = sentence = 0
+        for number, document in enumerate(side):
             task.advance()
-            own = marks[start : start + len(document.sentences)].tolist()
-            start += len(own)
-            keep = [mark == Mark.FIRST or (mark == Mark.REPEATED and not self.settings.deduplicate) for mark in own]
-            if all(keep):
+            paragraph_marks = marks["paragraph"][paragraph : paragraph + len(document.paragraphs) + 1].tolist()
+            sentence_marks = marks["sentence"][sentence : sentence + len(document.sentences)].tolist()
+            paragraph += len(paragraph_marks)
+            sentence += len(sentence_marks)
+            if not any(sentence_marks):
                 yield unique_ids.mend(document)
                 continue
-            for sentence, mark, kept in zip(document.sentences, own, keep, strict=True):
-                if not kept:
-                    reason = "duplicate_sentence" if mark == Mark.REPEATED else "held_out_sentence_in_training"
-                    self.refusals.add(reason, sentence, source=document.source, id=document.id)
+            keep = [True] * len(sentence_marks)
+            whole = True
+            for reason, start, end in copies_in(
+                document, int(marks["document"][number]), paragraph_marks, sentence_marks, unit
+            ):
+                texts = document.sentences[start:end]
+                self.refusals.add(reason, *texts, source=document.source, id=document.id)
+                keep[start:end] = [False] * len(texts)
+                whole = whole and reason == "duplicate_document"
+            if side is self.training:
+                self.training_repeats += sum(kept and mark > 0 for kept, mark in zip(keep, sentence_marks, strict=True))
             sentences, gaps = keep_sentences(document.sentences, document.gaps, keep)
             if sentences:
                 yield unique_ids.mend(replace(document, sentences=sentences, gaps=gaps))
-            else:
+            elif not whole:
                 self.refusals.add("no_sentence_left", source=document.source, id=document.id)
 
-    def write_training(
-        self, marks: npt.NDArray[np.uint8], unique_ids: UniqueIds
-    ) -> tuple[Tally, str, npt.NDArray[np.uint64]]:
+    def write_training(self, marks: Marks, unique_ids: UniqueIds) -> tuple[Tally, str, npt.NDArray[np.uint64]]:
         """Write train.jsonl; returns its tally, its digest, and the keys of its titles, sorted."""
         tally, writer, titles = Tally(), self.writer(TRAIN_NAME), array("Q")
         with self.progress.task("write training", self.training.num_documents, "documents") as task:
@@ -258,7 +277,7 @@ class _Build:
 
     def write_held_out(
         self,
-        marks: npt.NDArray[np.uint8],
+        marks: Marks,
         unique_ids: UniqueIds,
         titles: npt.NDArray[np.uint64],
         num_training: int,
@@ -286,7 +305,7 @@ class _Build:
                     continue
                 writer.write_line(document.to_line())
                 tally.add(document)
-                if not self.settings.deduplicate:
+                if not self.settings.deduplicate or self.settings.deduplicate_unit != "sentence":
                     digests.frombytes(b"".join(map(sentence_digest, document.sentences)))
         self.check_held_out(tally)
         return tally, writer.close(), len(digests) - len(np.unique(np.frombuffer(digests, dtype=np.uint64)))

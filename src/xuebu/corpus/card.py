@@ -35,6 +35,8 @@ class Card:
         characters_cleaned: and after; each of these is in a split or under a refusal.
         duplicates: sentences of usable length and script, read, that equal an earlier one, on either side.
         duplicate_share: their share of all such sentences; None where there was none.
+        duplicates_by_unit: documents, paragraphs and sentences that equal an earlier one, each counted whether or not
+            a larger one that holds it is; None in a card of format 1.
         duplicates_left: sentences in the corpus that equal an earlier one; 0 unless duplicates were to be kept.
         renamed_ids: documents whose id occurred before in their source and got "~2", "~3", ... appended.
         refusals: reason -> how much was refused.
@@ -58,6 +60,7 @@ class Card:
     refusals: dict[str, RefusalCount]
     coverage: tuple[Coverage, ...]
     settings: CorpusSettings
+    duplicates_by_unit: dict[str, int] | None = None
 
     @property
     def documents(self) -> int:
@@ -101,6 +104,7 @@ class Card:
             "duplicates": self.duplicates,
             "duplicate_share": self.duplicate_share,
             "duplicates_left": self.duplicates_left,
+            "duplicates_by_unit": self.duplicates_by_unit,
             "renamed_ids": self.renamed_ids,
             "splits": {
                 "train": {"digest": self.train_digest, **dataclasses.asdict(self.train)},
@@ -142,6 +146,7 @@ class Card:
                     Coverage(**{key: value for key, value in each.items() if key != "share"})
                     for each in table["coverage"]
                 ),
+                duplicates_by_unit=table.get("duplicates_by_unit"),
                 settings=settings_from(CorpusSettings, table["settings"], where=where, prefix="settings."),
                 **{key: table[key] for key in (*plain, *shares)},
             )

@@ -1,19 +1,31 @@
-"""Exact duplicates of sentences over a whole corpus, by digest, in memory that does not grow with the text."""
+"""Exact duplicates over a whole corpus: documents, paragraphs and sentences, by digest.
+
+What a document, a paragraph or a sentence is here is what the sieve kept of it. Memory does not grow with the text.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from xuebu.corpus.document import SentenceDocument
+from xuebu.corpus.settings import Unit
+
 UInt64 = npt.NDArray[np.uint64]
+UInt8 = npt.NDArray[np.uint8]
+
+UNITS: tuple[Unit, ...] = ("document", "paragraph", "sentence")
+"""What can be repeated as a whole, the largest first."""
 
 
 class Mark(IntEnum):
-    """What a sentence is among its equals."""
+    """What a document, a paragraph or a sentence is among its equals."""
 
     FIRST = 0
     REPEATED = 1
@@ -29,17 +41,42 @@ def sentence_digest(sentence: str) -> bytes:
     return hashlib.blake2b("".join(sentence.split()).encode("utf-8"), digest_size=8).digest()
 
 
-def mark_equals(training: UInt64, held_out: UInt64, *, block: int = 1 << 22) -> tuple[npt.NDArray[np.uint8], ...]:
-    """Mark each sentence as the first of its equals, a repeat on its own side, or held out but also in training.
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """The digests of a document: of itself, of each paragraph, of each sentence, 8 bytes each."""
 
-    A sentence on both sides survives in training only, wherever it comes first in the input: so what a model may have
-    seen is never asked of it, and training text does not depend on what is held out with it.
+    document: bytes
+    paragraph: bytes
+    sentence: bytes
+
+
+def digests_of(document: SentenceDocument) -> Digests:
+    """Return the digests of a document, its paragraphs and its sentences; the larger ones follow from the sentences'.
+
+    Two paragraphs are equal where their sentences are, one by one, and so are two documents; the title does not count.
+    """
+    sentences = b"".join(map(sentence_digest, document.sentences))
+    bounds = (0, *document.paragraphs, len(document.sentences))
+    paragraphs = [_digest(sentences[8 * a : 8 * b]) for a, b in pairwise(bounds)]
+    return Digests(_digest(sentences), b"".join(paragraphs), sentences)
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=8).digest()
+
+
+def mark_equals(training: UInt64, held_out: UInt64, *, block: int = 1 << 22) -> tuple[npt.NDArray[np.uint8], ...]:
+    """Mark each item as the first of its equals, a repeat on its own side, or held out but also in training.
+
+    Items are sentences, or paragraphs, or documents. One on both sides survives in training only, wherever it comes
+    first in the input: so what a model may have seen is never asked of it, and training text does not depend on what is
+    held out with it.
 
     Args:
-        training: uint64[n] digests of the training sentences in the order of the input; may be a memory map.
-        held_out: uint64[m] digests of the held-out sentences likewise.
+        training: uint64[n] digests of the training items in the order of the input; may be a memory map.
+        held_out: uint64[m] digests of the held-out items likewise.
         block: digests are sorted in ranges of about this many, which bounds the memory in use to some 40 bytes each,
-            beside one byte a sentence for the result.
+            beside one byte an item for the result.
 
     Returns:
         uint8[n] and uint8[m] of `Mark`.
@@ -69,6 +106,40 @@ def _places_in(digests: UInt64, part: int, bits: int, block: int) -> npt.NDArray
     for start in range(0, len(digests), block):
         found.append(start + np.flatnonzero(digests[start : start + block] >> np.uint64(64 - bits) == part))
     return np.concatenate(found)
+
+
+def copies_in(
+    document: SentenceDocument,
+    mark: int,
+    paragraph_marks: Sequence[int],
+    sentence_marks: Sequence[int],
+    unit: Unit | None,
+) -> list[tuple[str, int, int]]:
+    """Return what goes of a document as (reason, start, end) of its sentences, in order; the largest unit is named.
+
+    Args:
+        document: with its paragraphs.
+        mark: `Mark` of the document.
+        paragraph_marks: of its paragraphs.
+        sentence_marks: of its sentences.
+        unit: the smallest of which copies are dropped, with all that are larger; None drops none. What is held out and
+            also in training goes whatever is asked.
+    """
+    count = len(sentence_marks)
+    if unit and mark == Mark.REPEATED:
+        return [("duplicate_document", 0, count)]
+    found: list[tuple[str, int, int]] = []
+    bounds = (0, *document.paragraphs, count)
+    for paragraph_mark, (start, end) in zip(paragraph_marks, pairwise(bounds), strict=True):
+        if unit in ("paragraph", "sentence") and paragraph_mark == Mark.REPEATED:
+            found.append(("duplicate_paragraph", start, end))
+            continue
+        for place in range(start, end):
+            if sentence_marks[place] == Mark.IN_TRAINING:
+                found.append(("held_out_sentence_in_training", place, place + 1))
+            elif sentence_marks[place] == Mark.REPEATED and unit == "sentence":
+                found.append(("duplicate_sentence", place, place + 1))
+    return found
 
 
 def keep_sentences(

@@ -25,6 +25,7 @@ class Document:
         revision: revision or digest of the source, "" if not known.
         licence: e.g. "CC BY-SA 4.0", "" if not known.
         fetched_at: ISO 8601 time of fetching, "" if not known.
+        domain: what it is about, e.g. the keyword that found it; "" if not known.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Document:
     revision: str = ""
     licence: str = ""
     fetched_at: str = ""
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +45,12 @@ class SentenceDocument:
     """One cleaned document: its sentences in order, and where neighbours were lost.
 
     Attributes:
-        id, title, group, source, script, revision, licence, fetched_at: as in Document.
+        id, title, group, source, script, revision, licence, fetched_at, domain: as in Document.
         sentences: cleaned sentences, at least one, in the order of the text.
         gaps: increasing indices i in [1, len(sentences)) such that something was dropped between sentence i-1 and
             sentence i: they are not neighbours.
+        paragraphs: increasing indices i in [1, len(sentences)) such that sentence i begins a paragraph; known while a
+            corpus is built, and not kept in it.
     """
 
     id: str
@@ -59,16 +63,24 @@ class SentenceDocument:
     revision: str = ""
     licence: str = ""
     fetched_at: str = ""
+    domain: str = ""
+    paragraphs: tuple[int, ...] = ()
 
-    def to_line(self) -> str:
-        """Return the document as one line of JSON (no line feed), keys in a fixed order."""
+    def to_line(self, *, paragraphs: bool = False) -> str:
+        """Return the document as one line of JSON (no line feed), keys in a fixed order.
+
+        Args:
+            paragraphs: state where paragraphs begin; a finished corpus does not.
+        """
         record: dict[str, Any] = {"id": self.id, "title": self.title, "group": self.group, "source": self.source}
-        for name in ("script", "revision", "licence", "fetched_at"):
+        for name in ("script", "revision", "licence", "fetched_at", "domain"):
             if value := getattr(self, name):
                 record[name] = value
         record["sentences"] = list(self.sentences)
         if self.gaps:
             record["gaps"] = list(self.gaps)
+        if paragraphs and self.paragraphs:
+            record["paragraphs"] = list(self.paragraphs)
         return json.dumps(record, ensure_ascii=False)
 
 
@@ -82,6 +94,7 @@ def sentence_document_from(line: str, where: str) -> SentenceDocument:
         record = json.loads(line)
         record["sentences"] = tuple(record["sentences"])
         record["gaps"] = tuple(record.get("gaps", ()))
+        record["paragraphs"] = tuple(record.get("paragraphs", ()))
         return SentenceDocument(**record)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{where}: not a corpus line ({error}); build the corpus again") from None

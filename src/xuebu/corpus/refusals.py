@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["file", "document", "sentence", "part"]
+Level = Literal["file", "document", "paragraph", "sentence", "part"]
 
 REASONS: dict[str, tuple[Level, str]] = {
     "unknown_file": ("file", "in a folder, a file of a kind that is not read"),
@@ -35,7 +35,7 @@ REASONS: dict[str, tuple[Level, str]] = {
     "curly_bracket": ("document", "quality: holds a curly bracket"),
     "placeholder_text": ("document", "quality: holds lorem ipsum"),
     "few_sentences": ("document", "quality: too few sentences are left"),
-    "duplicate_document": ("document", "equal in letters and digits to an earlier document"),
+    "duplicate_document": ("document", "equal to an earlier document, as a whole"),
     "near_duplicate_document": ("document", "at least near_duplicate_similarity to an earlier document"),
     "held_out_title_in_training": ("document", "a held-out document of another group whose title is also in training"),
     "held_out_overlaps_training": (
@@ -43,6 +43,7 @@ REASONS: dict[str, tuple[Level, str]] = {
         "a held-out document with three or more runs of 20 characters that are also in training",
     ),
     "evaluation_document": ("document", "leak check: holds a sentence that overlaps an evaluation set"),
+    "duplicate_paragraph": ("paragraph", "equal to an earlier paragraph, as a whole"),
     "repeats_title": ("sentence", "the first paragraph only repeats the title"),
     "boilerplate_line": ("sentence", "quality: of a line without an end mark, too short, or about scripts and cookies"),
     "missing_part": ("sentence", "a formula, code or template was removed from it, or its markup could not be read"),

@@ -15,7 +15,8 @@ Variant = Literal["", "zh-hans", "zh-hant", "zh-cn", "zh-tw", "zh-hk", "zh-mo", 
 Markup = Literal["plain", "markdown", "wikitext"]
 Quality = Literal["gopher", "c4", "fineweb2"]
 Personal = Literal["email", "phone", "id_number"]
-Field = Literal["id", "title", "group", "source", "script", "revision", "licence", "fetched_at"]
+Unit = Literal["document", "paragraph", "sentence"]
+Field = Literal["id", "title", "group", "source", "script", "revision", "licence", "fetched_at", "domain"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,12 @@ class CorpusSettings:
     is lost, for its dates and foreign names; 0 takes any script."""
 
     deduplicate: bool = True
-    """Keep only the first of equal sentences. Whatever is set, no sentence is both trained on and held out."""
+    """Keep only the first of equal documents, paragraphs and sentences. Whatever is set, no sentence is both trained on
+    and held out."""
+
+    deduplicate_unit: Unit = "sentence"
+    """Smallest unit of which copies are dropped, with all larger ones: "sentence" drops every sentence that occurred
+    before; "paragraph" and "document" leave such a sentence where its neighbors are new."""
 
     near_duplicates: Literal["ignore", "group", "drop"] = "ignore"
     """Documents that are near-duplicates of an earlier one: "ignore" them, "group" them with it, so that both fall on

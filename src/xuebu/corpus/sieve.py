@@ -60,9 +60,12 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
     title_end = 1 if begins_with_title and len(paragraphs) > 1 else 0
     sentences: list[str] = []
     gaps: list[int] = []
+    starts: list[int] = []
     characters = 0
     broken = False
     for number, paragraph in enumerate(paragraphs):
+        if sentences and (not starts or starts[-1] < len(sentences)):
+            starts.append(len(sentences))
         for piece in split_sentences(paragraph):
             sentence = piece.strip()
             if not sentence:
@@ -95,6 +98,8 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
         revision=clean_line(document.revision),
         licence=clean_line(document.licence),
         fetched_at=clean_line(document.fetched_at),
+        domain=clean_line(document.domain),
+        paragraphs=tuple(start for start in starts if start < len(sentences)),
     )
     return SievedDocument(sieved, characters)
 

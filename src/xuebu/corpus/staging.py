@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xuebu.corpus.dedup import sentence_digest
+from xuebu.corpus.dedup import UNITS, digests_of
 from xuebu.corpus.document import CorpusFile, SentenceDocument
 from xuebu.corpus.near import SignatureStore
 from xuebu.corpus.refusals import Refusals
+from xuebu.corpus.settings import Unit
 from xuebu.files import DigestWriter
 from xuebu.progress import Progress
 from xuebu.rng import key_of
@@ -28,31 +29,33 @@ class SievedSide:
         self.num_documents = 0
         self.document_keys = array("Q")
         self._documents = DigestWriter(folder / f"{name}.sieved")
-        self._digests_path = folder / f"{name}.digests"
-        self._digests = self._digests_path.open("wb")
+        self._digest_files = {unit: (folder / f"{name}.{unit}.digests").open("wb") for unit in UNITS}
 
     def append(self, document: SentenceDocument) -> None:
         """Add one document."""
         self.num_documents += 1
         self.document_keys.append(document_key(document))
-        self._documents.write_line(document.to_line())
-        self._digests.write(b"".join(map(sentence_digest, document.sentences)))
+        self._documents.write_line(document.to_line(paragraphs=True))
+        digests = digests_of(document)
+        for unit, file in self._digest_files.items():
+            file.write(getattr(digests, unit))
 
     def finish(self) -> None:
         """Close both files; from now on they can be read."""
         self._documents.close()
-        self._digests.close()
+        for file in self._digest_files.values():
+            file.close()
 
     def abandon(self) -> None:
         """Close whatever is still open."""
         self._documents.abandon()
-        self._digests.close()
+        for file in self._digest_files.values():
+            file.close()
 
-    def digests(self) -> UInt64:
-        """Return the digests of all sentences in order, read from the disk as needed."""
-        if not self._digests_path.stat().st_size:
-            return np.empty(0, dtype=np.uint64)
-        return np.memmap(self._digests_path, dtype="<u8", mode="r")
+    def digests(self, unit: Unit) -> UInt64:
+        """Return the digests of all units of a kind in order, read from the disk as needed."""
+        path = Path(self._digest_files[unit].name)
+        return np.memmap(path, dtype="<u8", mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint64)
 
     def __iter__(self) -> Iterator[SentenceDocument]:
         return iter(CorpusFile(self._documents.path))
@@ -67,7 +70,7 @@ class NearStage:
 
     def append(self, document: SentenceDocument) -> None:
         """Add one document."""
-        self._documents.write_line(document.to_line())
+        self._documents.write_line(document.to_line(paragraphs=True))
         self._signatures.append(document.sentences, document.group)
 
     def finish(self, drop: bool, refusals: Refusals, progress: Progress) -> Iterator[SentenceDocument]:

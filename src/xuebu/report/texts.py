@@ -250,6 +250,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "reason": ("Reason", "原因"),
     "level_file": ("files", "文件"),
     "level_document": ("documents", "文档"),
+    "level_paragraph": ("paragraphs", "段落"),
     "level_sentence": ("sentences", "句子"),
     "level_part": ("parts", "处"),
     "count": ("Count", "数量"),

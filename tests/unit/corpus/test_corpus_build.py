@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ import pytest
 from xuebu.corpus.build import build_corpus
 from xuebu.corpus.card import Card, load_card
 from xuebu.corpus.document import CorpusFile, Document, SentenceDocument
+from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.settings import CorpusSettings
-from xuebu.corpus.sieve import reason_against
+from xuebu.corpus.sieve import reason_against, sieve_document
 from xuebu.corpus.sources import read_documents
 from xuebu.corpus.split import is_held_out
 from xuebu.errors import ConfigError, InputError
@@ -169,7 +170,7 @@ def test_document_reasons(tmp_path: Path) -> None:
     ]
     card, training, _ = build(documents, tmp_path)
     assert [each.id for each in training] == ["t", "kept"]
-    assert counts(card) == {"empty_document": 1, "no_sentence_left": 2, "too_short": 2, "duplicate_sentence": 1}
+    assert counts(card) == {"empty_document": 1, "no_sentence_left": 1, "too_short": 2, "duplicate_document": 1}
     assert card.documents_read == 6
     lost = sum(refused.characters for refused in card.refusals.values())
     assert card.characters + lost == card.characters_cleaned
@@ -333,3 +334,87 @@ def test_counts_on_the_card_are_those_of_the_files(tmp_path: Path) -> None:
         assert split.length_quantiles["0.5"] == lengths[(len(lengths) + 1) // 2 - 1]
         assert split.filled["title"] == len(kept) and split.filled["licence"] == 0
     assert Counter(each.title for each in documents).keys() == {each.title for each in training + held_out}
+
+
+def brute_force_reasons(documents: list[SentenceDocument], unit: str) -> list[list[str]]:
+    """What copies on one side lose, by comparing texts: the long way."""
+    seen: dict[str, set[tuple[str, ...]]] = {"document": set(), "paragraph": set(), "sentence": set()}
+    rank = ("document", "paragraph", "sentence").index(unit)
+    lost = []
+    for each in documents:
+        bounds = (0, *each.paragraphs, len(each.sentences))
+        parts = {
+            "document": [each.sentences],
+            "paragraph": [each.sentences[a:b] for a, b in pairwise(bounds)],
+            "sentence": [(sentence,) for sentence in each.sentences],
+        }
+        reasons = [""] * len(each.sentences)
+        for level, name in enumerate(("document", "paragraph", "sentence")):
+            place = 0
+            for part in parts[name]:
+                if part in seen[name] and level <= rank:
+                    reasons[place : place + len(part)] = [
+                        r or f"duplicate_{name}" for r in reasons[place:][: len(part)]
+                    ]
+                seen[name].add(part)
+                place += len(part)
+        lost.append(reasons)
+    return lost
+
+
+@pytest.mark.parametrize("unit", ["document", "paragraph", "sentence"])
+def test_copies_are_dropped_and_counted_by_their_largest_unit(tmp_path: Path, unit: str) -> None:
+    writer, chooser = Writer(31), random.Random(32)
+    paragraphs = [[writer.sentence() for _ in range(chooser.randrange(1, 4))] for _ in range(12)]
+    texts = [[chooser.choice(paragraphs) for _ in range(chooser.randrange(1, 4))] for _ in range(30)]
+    texts += chooser.choices(texts, k=10)
+    for text in texts[::3]:  # a paragraph with one sentence of another
+        text.append([chooser.choice(chooser.choice(paragraphs)), writer.sentence()])
+    documents = [
+        document(str(number), "\n".join("".join(paragraph) for paragraph in text), group="同")
+        for number, text in enumerate(texts)
+    ]
+    refusals = Refusals()
+    sieved = [sieve_document(each, HALF, refusals).document for each in documents]
+    expected = brute_force_reasons([each for each in sieved if each], unit)
+    settings = CorpusSettings(held_out_fraction=0.0, deduplicate_unit=unit, write_refused=True)
+    card, training, _ = build(documents, tmp_path, settings)
+    kept = {each.id: each for each in training}
+    for before, reasons in zip(sieved, expected, strict=True):
+        assert before
+        wanted = tuple(s for s, reason in zip(before.sentences, reasons, strict=True) if not reason)
+        after = kept.get(before.id)
+        assert (after.sentences if after else ()) == wanted
+        places = [place for place, reason in enumerate(reasons) if not reason]
+        gaps = tuple(n for n in range(1, len(places)) if places[n] != places[n - 1] + 1)
+        assert (after.gaps if after else ()) == gaps
+    refused = [json.loads(line) for line in (tmp_path / "refused.jsonl").read_text("utf-8").splitlines()]
+    sentences = Counter()
+    for record in refused:
+        if record["reason"].startswith("duplicate_"):
+            sentences[record["reason"]] += len(record["text"].split("\n"))
+    assert sentences == Counter(reason for reasons in expected for reason in reasons if reason)
+    found = card.duplicates_by_unit
+    assert found and found["document"] == counts(card)["duplicate_document"] and found["sentence"] == card.duplicates
+    assert card.duplicates_left == sum(map(len, (d.sentences for d in training))) - len(
+        {s for d in training for s in d.sentences}
+    )
+    assert all(not each.paragraphs for each in training)  # known while building only
+
+
+def test_titles_and_refused_sentences_make_no_documents_different(tmp_path: Path) -> None:
+    writer = Writer(33)
+    text = writer.text()
+    documents = [
+        document("a", text, title=next(titles(False))),
+        document(
+            "b", "短。\n" + text.replace("\n", "\n\n"), title="另" + next(titles(False)), group=next(titles(False))
+        ),
+    ]
+    card, training, _ = build(documents, tmp_path, CorpusSettings(held_out_fraction=0.0))
+    assert [each.id for each in training] == ["a"] and card.duplicates_by_unit == {
+        "document": 1,
+        "paragraph": 2,
+        "sentence": 6,
+    }
+    assert counts(card)["duplicate_document"] == 1 and "duplicate_sentence" not in counts(card)

@@ -129,7 +129,10 @@ def test_refusals_add_up_in_the_order_of_reasons() -> None:
     assert one.counts()["too_short"] == RefusalCount(2, 5)
     assert one.counts()["held_out_overlaps_training"] == RefusalCount(1, 5)
     assert json.loads(lines[1])["text"] == "甲。\n乙丙。"
-    assert all(level in ("file", "document", "sentence", "part") and meaning for level, meaning in REASONS.values())
+    assert all(
+        level in ("file", "document", "paragraph", "sentence", "part") and meaning
+        for level, meaning in REASONS.values()
+    )
 
 
 def test_coverage(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_every_refusal_of_a_corpus_has_words():
     (table,) = card_tables({"refusals": refusals}, Words("zh"))
     for (reason, (_, meaning)), row in zip(REASONS.items(), table.rows, strict=True):
         assert row[0] != meaning and re.search("[一-鿿]", row[0]), f"report/card.py has no Chinese for {reason}"
-        assert re.fullmatch("3 (文件|文档|句子|处)", row[1]), reason
+        assert re.fullmatch("3 (文件|文档|段落|句子|处)", row[1]), reason
 
 
 def said_in_chinese(flag, **evidence):
