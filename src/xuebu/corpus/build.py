@@ -167,7 +167,9 @@ class _Build:
             duplicates_by_unit=found,
             renamed_ids=unique_ids.num_renamed,
             refusals=self.refusals.counts(),
-            coverage=measure_coverage(lists, training.distinct | held_out.distinct, training.distinct),
+            coverage=measure_coverage(
+                lists, training.characters.keys() | held_out.characters.keys(), training.characters.keys()
+            ),
             settings=self.settings,
         )
 

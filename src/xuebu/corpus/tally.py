@@ -6,17 +6,21 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from xuebu.corpus.document import SentenceDocument
+from xuebu.corpus.overlap import code_points
 from xuebu.corpus.settings import Field
 from xuebu.rng import key_of
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 MAX_NAMES = 100
 OTHERS = "(others)"
+
+_MAX_KNOWN_NAMES = 10_000
+_BATCH_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,35 +63,92 @@ class Tally:
         self.documents = self.neighbors = 0
         self.groups = array("Q")
         self.lengths: Counter[int] = Counter()
-        self.distinct: set[str] = set()
         self.filled: Counter[str] = Counter()
         self.names: dict[str, Counter[str]] = {"source": Counter(), "script": Counter(), "licence": Counter()}
+        self._characters: Counter[str] = Counter()
+        self._texts: list[str] = []  # sentences whose characters are still to be counted, many at once
+        self._num_waiting = 0
+
+    @property
+    def characters(self) -> Counter[str]:
+        """Return how often each character occurs."""
+        counts = np.bincount(code_points("".join(self._texts)))
+        self._texts, self._num_waiting = [], 0
+        for code in np.flatnonzero(counts).tolist():
+            self._characters[chr(code)] += int(counts[code])
+        return self._characters
 
     def add(self, document: SentenceDocument) -> None:
         """Count one document."""
         self.documents += 1
         self.neighbors += len(document.sentences) - 1 - len(document.gaps)
         self.groups.append(key_of(document.group))
-        self.lengths.update(map(len, document.sentences))
-        self.distinct.update(*document.sentences)
+        lengths = list(map(len, document.sentences))
+        self.lengths.update(lengths)
+        self._texts += document.sentences
+        self._num_waiting += sum(lengths)
+        if self._num_waiting >= _BATCH_CHARACTERS:
+            _ = self.characters
         self.filled.update(field for field in get_args(Field) if getattr(document, field))
         for field, counter in self.names.items():
-            name = getattr(document, field)
-            counter[name if name in counter or len(counter) < MAX_NAMES else OTHERS] += 1
+            _count_name(counter, getattr(document, field), 1, _MAX_KNOWN_NAMES)
+
+    def include(self, other: Tally) -> None:
+        """Add the counts of the documents that come next."""
+        self.documents += other.documents
+        self.neighbors += other.neighbors
+        self.groups.extend(other.groups)
+        self.lengths.update(other.lengths)
+        self.characters.update(other.characters)
+        self.filled.update(other.filled)
+        for field, counter in self.names.items():
+            for name, count in other.names[field].items():
+                _count_name(counter, name, count, _MAX_KNOWN_NAMES)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the groups as plain values."""
+        return {
+            "documents": self.documents,
+            "neighbors": self.neighbors,
+            "lengths": dict(sorted(self.lengths.items())),
+            "characters": dict(sorted(self.characters.items())),
+            "filled": dict(self.filled),
+            "names": {field: dict(counter) for field, counter in self.names.items()},
+        }
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Tally:
+        """Return the tally that `to_json` wrote, without groups."""
+        tally = cls()
+        tally.documents, tally.neighbors = table["documents"], table["neighbors"]
+        tally.lengths = Counter({int(length): count for length, count in table["lengths"].items()})
+        tally._characters = Counter(table["characters"])
+        tally.filled = Counter(table["filled"])
+        tally.names = {field: Counter(counts) for field, counts in table["names"].items()}
+        return tally
+
+
+def _count_name(counter: Counter[str], name: str, count: int, limit: int) -> None:
+    """Count a name, or the rest together where there are `limit` names already."""
+    counter[name if name in counter or len(counter) < limit else OTHERS] += count
 
 
 def counts_of(tallies: Sequence[Tally]) -> Counts:
     """Return the counts of one tally, or of several together."""
     lengths = sum((tally.lengths for tally in tallies), Counter[int]())
     sentences, characters = lengths.total(), sum(length * count for length, count in lengths.items())
-    names = {field: sum((tally.names[field] for tally in tallies), Counter[str]()) for field in tallies[0].names}
+    names: dict[str, Counter[str]] = {field: Counter() for field in tallies[0].names}
+    for field, counter in names.items():
+        for tally in tallies:
+            for name, count in tally.names[field].items():
+                _count_name(counter, name, count, MAX_NAMES)
     return Counts(
         documents=sum(tally.documents for tally in tallies),
         groups=len(np.unique(np.concatenate([np.frombuffer(tally.groups, dtype=np.uint64) for tally in tallies]))),
         sentences=sentences,
         characters=characters,
         neighbors=sum(tally.neighbors for tally in tallies),
-        distinct_characters=len(set().union(*(tally.distinct for tally in tallies))),
+        distinct_characters=len(set().union(*(tally.characters for tally in tallies))),
         mean_sentence_length=characters / sentences if sentences else None,
         length_quantiles=_quantiles(lengths),
         filled={field: sum(tally.filled[field] for tally in tallies) for field in get_args(Field)},
