@@ -205,7 +205,7 @@ def correlate(
         shifts = shift_test(name, step, series.value, seed=seed)
         if abs(value) < 1 - 1e-12:
             noise = noise or trend_noise(step, series.value[None, :])
-            intervals.append(_likelihood_interval(name, noise, level, key_of(seed, "likelihood", name)))
+            intervals.append(_likelihood_interval(name, value, noise, level, key_of(seed, "likelihood", name)))
     return Correlation(name, value, len(series), naive_p, tuple(intervals), shifts)
 
 
@@ -243,18 +243,26 @@ def _naive_interval(
     )
 
 
-def _likelihood_interval(name: Coefficient, noise: TrendNoise, level: float, seed: int) -> CorrelationInterval:
+def _likelihood_interval(
+    name: Coefficient, value: float, noise: TrendNoise, level: float, seed: int
+) -> CorrelationInterval:
     found: Quoted = quote_step(noise, name, level=level, seed=seed)
+    holds = found.low <= value <= found.high  # readings that mostly tie are far from normal noise: it may not
     doubt = None
-    if found.refused:
+    if not holds:
+        doubt = (
+            f"the interval, {found.low:.3f} to {found.high:.3f}, does not hold the coefficient: the readings are not "
+            "what it supposes"
+        )
+    elif found.refused:
         doubt = (
             f"{found.effective_size:.1f} effective readings, surely fewer than {EFFECTIVE_FLOOR:.0f}: no p-value. "
             "Trend and noise are hardly told apart"
         )
     return CorrelationInterval(
         name="likelihood",
-        low=found.low,
-        high=found.high,
+        low=found.low if holds else None,
+        high=found.high if holds else None,
         level=level,
         method=(
             f"posterior of trend ({int(noise.width[0])} columns) and AR(1) to AR(3) or ARMA(1,1) noise, "
@@ -263,9 +271,9 @@ def _likelihood_interval(name: Coefficient, noise: TrendNoise, level: float, see
         effective_size=found.effective_size,
         residuals_of="smooth trend",
         assumption="normal noise that remembers, the same throughout, around a smooth trend; the steps are fixed",
-        p_value=found.p_value,
+        p_value=found.p_value if holds else None,
         doubt=doubt,
-        recommended=True,
+        recommended=holds,
     )
 
 

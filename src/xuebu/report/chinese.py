@@ -39,6 +39,10 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
         "有效读数 {a}，肯定少于 {b}：不给 p 值。趋势与噪声难以分开",
     ),
     (
+        f"the interval, {_A} to {_B}, does not hold the coefficient: the readings are not what it supposes",
+        "区间 {a} 至 {b} 不含该系数：读数不合其前提",
+    ),
+    (
         "not judged whether the readings are independent: too few of them, or no line was fitted",
         "未判断读数是否独立：读数太少，或没有拟合直线",
     ),

@@ -183,3 +183,13 @@ def test_the_json_is_complete(name: Coefficient) -> None:
 )
 def test_strength_is_that_of_both_ends(low: float | None, high: float | None, words: str) -> None:
     assert strength_words(Interval(0.5, low, high, 0.95, "")) == words
+
+
+def test_an_interval_that_does_not_hold_the_coefficient_is_not_quoted() -> None:
+    series = Series(np.array([1, 2, 3, 4, 34, 35, 36, 37]), np.array([0.0, 0, 0, 0, 0, 0, 1, 1]))
+    found = correlate(series, "kendall")
+    [interval] = [one for one in found.intervals if one.name == "likelihood"]
+    assert (interval.low, interval.high, interval.p_value, found.recommended) == (None, None, None, None)
+    assert "does not hold the coefficient" in interval.doubt
+    assert "no interval of it can be vouched for" in found.headline()
+    assert "none of these intervals can be vouched for" in found.summary()
