@@ -77,6 +77,7 @@ REASONS: dict[str, tuple[Level, str]] = {
     "metadata": ("part", "the front matter of a Markdown file"),
     "broken_line": ("part", "a line whose markup could not be read"),
     "repaired_line": ("part", "a line that was read in a wrong encoding, repaired"),
+    "empty_column": ("part", "an empty column of a row, which is then no pair"),
     "masked_email": ("part", "an e-mail address, masked"),
     "masked_phone": ("part", "a telephone number, masked"),
     "masked_id_number": ("part", "the number of an identity card, masked"),

@@ -15,6 +15,7 @@ Variant = Literal["", "zh-hans", "zh-hant", "zh-cn", "zh-tw", "zh-hk", "zh-mo", 
 Markup = Literal["plain", "markdown", "wikitext"]
 Quality = Literal["gopher", "c4", "fineweb2"]
 Personal = Literal["email", "phone", "id_number"]
+Layout = Literal["prose", "lines", "rows"]
 Unit = Literal["document", "paragraph", "sentence"]
 Field = Literal["id", "title", "group", "source", "script", "revision", "licence", "fetched_at", "domain"]
 
@@ -22,6 +23,17 @@ Field = Literal["id", "title", "group", "source", "script", "revision", "licence
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusSettings:
     """How documents become a corpus."""
+
+    layout: Layout = "prose"
+    """What the files hold: "prose" is cut into sentences; of "lines", each is a sentence; of "rows" (.tsv, .csv,
+    .jsonl, .txt), each is a document of one or two sentences in columns of their own, such as a pair of questions."""
+
+    row_columns: Annotated[int, Range(1, 2)] = 2
+    """With "rows": how many columns are sentences. One more may follow, a label, which is not read."""
+
+    token_ids: bool = False
+    """With "lines" and "rows": the sentences are token ids parted by spaces, of text that was made anonymous. Nothing
+    is cleaned, lengths are counted in ids, and no id above 131,067 is taken."""
 
     min_sentence_characters: Annotated[int, Range(1, 10_000)] = 10
     """Shortest sentence that is kept, in characters. Classical Chinese wants about 4."""
@@ -103,6 +115,8 @@ class CorpusSettings:
                 f"`min_sentence_characters` ({self.min_sentence_characters}) must not exceed "
                 f"`max_sentence_characters` ({self.max_sentence_characters})"
             )
+        if self.token_ids and self.layout == "prose":
+            raise ConfigError('`token_ids` needs `layout` = "lines" or "rows": ids have no sentences to be found')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,8 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
 
     A first paragraph that only repeats the title, as wikiextractor writes it, is refused too if text follows. Lines
     without an end mark (headings, list items) are sentences like any other: the short ones fall to the length limit,
-    the long ones are text. Neighbors across a paragraph's end stay neighbors.
+    the long ones are text. Neighbors across a paragraph's end stay neighbors. Where the layout says that lines or
+    columns are sentences, they are not cut; token ids are taken as they are, and only their number is judged.
 
     Raises:
         InputError: the document has no id.
@@ -66,7 +67,7 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
     for number, paragraph in enumerate(paragraphs):
         if sentences and (not starts or starts[-1] < len(sentences)):
             starts.append(len(sentences))
-        for piece in split_sentences(paragraph):
+        for piece in split_sentences(paragraph) if settings.layout == "prose" else [paragraph]:
             sentence = piece.strip()
             if not sentence:
                 continue
@@ -110,6 +111,8 @@ def _prepared(document: Document, title: str, settings: CorpusSettings, refusals
     What is changed is counted.
     """
     text, script = document.text, document.script or settings.script
+    if settings.token_ids:
+        return text, script, False
     repaired = 0
     if settings.repair_encoding:  # before the controls go that a repair needs, and after, when fewer stand in its way
         text, repaired = repair_encoding(text)
@@ -137,7 +140,7 @@ def _prepared(document: Document, title: str, settings: CorpusSettings, refusals
 def _judged(text: str, paragraphs: list[str], settings: CorpusSettings) -> tuple[str | None, frozenset[int]]:
     """Return why the document as a whole is refused, None if it is not, and which of its paragraphs are boilerplate."""
     boilerplate: frozenset[int] = frozenset()
-    if not text:
+    if not text or settings.token_ids:
         return None, boilerplate
     if settings.min_document_han_share and quality.han_share(text) < settings.min_document_han_share:
         return "low_document_han_share", boilerplate
@@ -163,6 +166,8 @@ def reason_against(sentence: str, settings: CorpusSettings) -> str | None:
         return "too_short"
     if length > settings.max_sentence_characters:
         return "too_long"
+    if settings.token_ids:
+        return None
     if is_unreadable(sentence):
         return "unreadable_character"
     if count_han(sentence) / length < settings.min_han_share:

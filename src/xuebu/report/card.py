@@ -79,6 +79,7 @@ _REASONS_ZH = {
     "evaluation_overlap": "泄漏检查：与评测集有三处以上连续 20 字相同",
     "masked_email": "已遮盖的电子邮箱",
     "masked_phone": "已遮盖的电话号码",
+    "empty_column": "某行的空列，该行不成对",
     "masked_id_number": "已遮盖的身份证号码",
 }
 
