@@ -135,8 +135,8 @@ def facts_of(folder):
     state = json.loads((newest / "state.json").read_bytes())
     return {
         "model": (run.model / "model.safetensors").read_bytes(),
-        "weights": (newest / "model.safetensors").read_bytes(),
-        "optimizer": (newest / "optimizer.safetensors").read_bytes(),
+        "weights": [path.read_bytes() for path in sorted(newest.glob("model*.safetensors"))],
+        "optimizer": [path.read_bytes() for path in sorted(newest.glob("optimizer*.safetensors"))],
         "history": [json.dumps({key: value for key, value in r.items() if key not in CLOCKS}) for r in history],
         "step": step,
         "state": {key: value for key, value in state.items() if key not in ("seconds", "history_bytes")},

@@ -12,6 +12,7 @@ their statuses. A command given as argument is carried out at once.
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import pathlib
@@ -27,7 +28,7 @@ from xuebu.config import read_settings
 from xuebu.errors import XuebuError
 from xuebu.model.encoder import PretrainingModel
 from xuebu.progress import SilentProgress
-from xuebu.train import machine, trainer
+from xuebu.train import machine, snapshots
 from xuebu.train.folder import RunFolder
 from xuebu.train.optim import make_optimizer
 from xuebu.train.parallel import join_world, leave_world
@@ -71,11 +72,11 @@ def die():
 def arm(step, call, number, rank=0):
     """Make the n-th call of `call` the last."""
     armed, count = [call == "write"], [0]
-    save = trainer.save_checkpoint
+    save = snapshots.save_checkpoint
 
-    def watched_save(folder, checkpoint):
+    def watched_save(folder, checkpoint, world):
         armed[0] = armed[0] or checkpoint.step == step
-        return save(folder, checkpoint)
+        return save(folder, checkpoint, world)
 
     def wrap(original):
         def last(*arguments, **options):
@@ -90,25 +91,26 @@ def arm(step, call, number, rank=0):
 
     owner = {"fsync": os, "write": os, "rmtree": shutil, "rename": pathlib.Path}[call]
     setattr(owner, call, wrap(getattr(owner, call)))
-    trainer.save_checkpoint = watched_save
+    snapshots.save_checkpoint = watched_save
 
 
 def make_trouble(kind, folder, number):
     """Break something for the rest of this process."""
     match kind:
         case "full":
-            write, fsync, count = os.write, os.fsync, [0]
+            count = [0]
 
-            def full(original, descriptor, *data):
+            def full(original, descriptor, data=None, *place):
                 count[0] += 1
+                given = () if data is None else (data, *place)
                 if count[0] < number:
-                    return original(descriptor, *data)
-                if data:
-                    original(descriptor, data[0][: len(data[0]) // 2])  # as much as there was room for
+                    return original(descriptor, *given)
+                if given:
+                    original(descriptor, data[: len(data) // 2], *place)  # as much as there was room for
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-            os.write = lambda descriptor, data: full(write, descriptor, data)
-            os.fsync = lambda descriptor: full(fsync, descriptor)
+            for name in ("write", "pwrite", "fsync"):
+                setattr(os, name, functools.partial(full, getattr(os, name)))
         case "limit":  # of the kernel: the write that goes past it is cut short
             resource.setrlimit(resource.RLIMIT_FSIZE, (number, resource.RLIM_INFINITY))
         case "read only":

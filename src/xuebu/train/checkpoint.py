@@ -2,32 +2,30 @@
 
 A checkpoint is a folder `step-00001000` of safetensors and JSON with a manifest of SHA-256 digests. It is written
 aside, flushed to the disk and renamed, so a folder without ".partial" in its name is complete; the digests tell if it
-was damaged later.
+was damaged later. Where each process holds a part of every weight, each writes its own files into the folder, and the
+manifest lists them all.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from xuebu.errors import CheckpointError
-from xuebu.files import naming, sha256_bytes, sync_folder, to_json
+from xuebu.errors import CheckpointError, TrainingError
+from xuebu.files import naming, sha256_file, sync_folder, to_json
+from xuebu.train.parallel import ALONE, World
+from xuebu.train.tensor_file import TensorFile, TensorReader, write_and_digest
 
-FORMAT = 2
+FORMAT = 3
+"""3: files of several processes. 2 is read as 3, of one."""
 _NAME = re.compile(r"step-(\d{8,})")
-_FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,14 +34,30 @@ class Checkpoint:
 
     Attributes:
         step: updates done.
-        model: named parameters.
-        optimizer: named optimizer state.
+        model: named parameters; a `TensorFile` is written as it is.
+        optimizer: named optimizer state, likewise.
         state: everything else, as JSON: counters, position in the history, sums since the last record.
     """
 
     step: int
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A checkpoint whose digests hold.
+
+    Attributes:
+        step: updates done.
+        model_files, optimizer_files: one for each process that wrote.
+        state: as in `Checkpoint`.
+    """
+
+    step: int
+    model_files: Sequence[Path]
+    optimizer_files: Sequence[Path]
     state: dict[str, Any]
 
 
@@ -64,143 +78,170 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in found), reverse=True)
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+def file_names(rank: int, size: int) -> tuple[str, str]:
+    """Return the names of the files that a process of so many writes: of the model, and of the optimizer."""
+    part = f"-{rank + 1:05d}-of-{size:05d}" if size > 1 else ""
+    return f"model{part}.safetensors", f"optimizer{part}.safetensors"
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, world: World = ALONE) -> Path:
     """Write a checkpoint; when this returns it is on the disk. A whole one of the same step is left as it is.
+
+    Where each process holds a part of every weight, all call this, each with its own part; `state` is the main one's.
 
     Raises:
         OSError: the disk is full or read-only; names the file. Nothing that was there before is lost.
+        TrainingError: that happened to another process.
     """
+    size = world.size if world.sharded else 1
     final = checkpoint_path(folder, checkpoint.step)
-    if final.exists():
-        try:
-            read_checkpoint(final)
-        except CheckpointError:
-            shutil.rmtree(final)
-        else:
-            return final  # the same step of the same run is the same state
     partial = folder / f"{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    is_first = not folder.exists()
-    partial.mkdir(parents=True)
     try:
-        contents: dict[str, Iterable[bytes | memoryview]] = {
-            "model.safetensors": safetensors_parts(checkpoint.model),
-            "optimizer.safetensors": safetensors_parts(checkpoint.optimizer),
-            "state.json": [to_json(checkpoint.state).encode("utf-8")],
-        }
-        files = {}
-        for name, parts in contents.items():
-            with naming(final / name):
-                files[name] = _write(partial / name, parts)
-        manifest = {"format": FORMAT, "step": checkpoint.step, "files": files}
-        with naming(final / "manifest.json"):
-            _write(partial / "manifest.json", [to_json(manifest).encode("utf-8")])
-        with naming(final):
-            sync_folder(partial)
-            partial.rename(final)
-            sync_folder(folder)
-            if is_first:
-                sync_folder(folder.parent)
+        # The same step of the same run is the same state.
+        if _together(world, lambda: not world.is_main or _make_room(final, partial))[0] is False:
+            return final
+        files = _together(world, lambda: _write_tensors(final, partial, checkpoint, file_names(world.rank, size)))
+        if world.is_main:
+            _complete(final, partial, checkpoint, files)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        if world.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
         raise
     return final
 
 
-def _write(path: Path, parts: Iterable[bytes | memoryview]) -> dict[str, int | str]:
-    """Write parts one after another to the disk; return their length and digest, as the manifest has them."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("wb") as stream:
-        for part in parts:
-            digest.update(part)
-            size += stream.write(part)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return {"bytes": size, "sha256": digest.hexdigest()}
+def _together(world: World, work: Callable[[], Any]) -> list[Any]:
+    """Have each process do its work; return what all returned, or raise if one failed."""
+    if not world.sharded:
+        return [work()]
+    answer, failure = None, None
+    try:
+        answer = work()
+    except OSError as error:
+        failure = error
+    answers = world.exchange({"value": answer, "error": str(failure or "")})
+    if failure is not None:
+        raise failure
+    for rank, other in enumerate(answers):
+        if other["error"]:
+            raise TrainingError(f"process {rank} could not write its part of the checkpoint: {other['error']}")
+    return [other["value"] for other in answers]
 
 
-_DTYPES = {
-    torch.float64: "F64",
-    torch.int64: "I64",
-    torch.float32: "F32",
-    torch.int32: "I32",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+def _make_room(final: Path, partial: Path) -> bool:
+    """Make the folder that is written to; return False if the checkpoint is there already, and whole."""
+    if final.exists():
+        try:
+            prove_checkpoint(final)
+        except CheckpointError:
+            shutil.rmtree(final)
+        else:
+            return False
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return True
 
 
-def safetensors_parts(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Yield a safetensors file part by part, from where the tensors lie.
-
-    The library makes the whole file in memory first, which costs more processor time than digest and writing together,
-    and that time is taken from training.
-
-    Args:
-        tensors: named tensors of a type in `_DTYPES`.
-
-    Source: safetensors' format, README of the project: length of the header, header, data without gaps; types of
-    larger items first, as the library orders them, so that all lie aligned.
-    """
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, Any] = {}
-    end = 0
-    for name in names:
-        tensor = tensors[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
-    for name in names:
-        flat = tensors[name].detach().cpu().contiguous().reshape(-1)
-        yield flat.view(torch.uint8).numpy().data
+def _write_tensors(
+    final: Path, partial: Path, checkpoint: Checkpoint, names: tuple[str, str]
+) -> dict[str, dict[str, int | str]]:
+    files = {}
+    for name, tensors in zip(names, (checkpoint.model, checkpoint.optimizer), strict=True):
+        with naming(final / name):
+            file = tensors if isinstance(tensors, TensorFile) else TensorFile(tensors)
+            files[name] = file.write(partial / name)
+    return files
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint and prove it against its manifest.
+def _complete(final: Path, partial: Path, checkpoint: Checkpoint, parts: Sequence[Mapping[str, Any]]) -> None:
+    """Add state and manifest to what all processes have written, and give the folder its name."""
+    files = {name: digest for part in parts for name, digest in part.items()}
+    with naming(final / "state.json"):
+        files["state.json"] = _write_json(partial / "state.json", checkpoint.state)
+    with naming(final / "manifest.json"):
+        manifest = {"format": FORMAT, "step": checkpoint.step, "processes": len(parts), "files": files}
+        _write_json(partial / "manifest.json", manifest)
+    with naming(final):
+        sync_folder(partial)
+        partial.rename(final)
+        sync_folder(final.parent)
+        sync_folder(final.parent.parent)  # which may be new
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> dict[str, int | str]:
+    data = to_json(value).encode("utf-8")
+    return write_and_digest(path, memoryview(data), len(data))
+
+
+def prove_checkpoint(path: Path) -> Proven:
+    """Hold all files of a checkpoint against its manifest.
 
     Raises:
         CheckpointError: a file is missing, damaged or of a newer format; names it.
     """
     manifest = _read_manifest(path)
-    data: dict[str, bytes] = {}
     for name, digest in manifest["files"].items():
         try:
-            data[name] = (path / name).read_bytes()
+            found = sha256_file(path / name)
         except OSError as error:
             raise CheckpointError(f"{path / name}: {error.strerror}") from None
-        if sha256_bytes(data[name]) != digest:
-            raise CheckpointError(
-                f"{path / name}: damaged ({len(data[name])} bytes do not give the manifest's SHA-256)"
-            )
+        if found != digest:
+            size = (path / name).stat().st_size
+            raise CheckpointError(f"{path / name}: damaged ({size} bytes do not give the manifest's SHA-256)")
     try:
-        model, optimizer = (load_tensors(data[name]) for name in _FILES[:2])
-        return Checkpoint(manifest["step"], model, optimizer, json.loads(data["state.json"]))
-    except (ValueError, SafetensorError) as error:
+        state = json.loads((path / "state.json").read_bytes())
+    except ValueError as error:
         raise CheckpointError(f"{path}: not a checkpoint of this program ({error})") from None
+    model, optimizer = zip(*manifest["names"], strict=True)
+    return Proven(manifest["step"], [path / name for name in model], [path / name for name in optimizer], state)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, all of it, and prove it against its manifest.
+
+    Raises:
+        CheckpointError: as `prove_checkpoint`, or it is whole and yet no checkpoint.
+    """
+    return load_checkpoint(prove_checkpoint(path))
+
+
+def load_checkpoint(proven: Proven) -> Checkpoint:
+    """Read the tensors of a checkpoint, joined where several processes wrote them.
+
+    Raises:
+        CheckpointError: the files hold no tensors, or not all rows of one.
+    """
+    loaded = []
+    for files in (proven.model_files, proven.optimizer_files):
+        with TensorReader(files) as reader:
+            loaded.append({name: reader.tensor(name) for name in reader.names})
+    return Checkpoint(proven.step, loaded[0], loaded[1], proven.state)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    """Return the step of a manifest and the digest of each file."""
+    """Return the step of a manifest, the digest of each file, and the names of each process's two."""
     where = path / "manifest.json"
     try:
         manifest = json.loads(where.read_bytes())
         written_by, step = int(manifest["format"]), int(manifest["step"])
-        files = {} if written_by > FORMAT else {name: manifest["files"][name]["sha256"] for name in _FILES}
+        files, names = {}, list[tuple[str, str]]()
+        if written_by <= FORMAT:
+            size = int(manifest.get("processes", 1))
+            names = [file_names(rank, size) for rank in range(max(1, size))]
+            expected = ["state.json", *(name for pair in names for name in pair)]
+            files = {name: manifest["files"][name]["sha256"] for name in expected}
     except OSError as error:
         raise CheckpointError(f"{where}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{where}: damaged ({error})") from None
     if written_by > FORMAT:
         raise _NewerFormatError(f"{where}: written by a newer xuebu (format {written_by}); upgrade to read it")
     if path.name != f"step-{step:08d}":
         raise CheckpointError(f"{where}: damaged (it is of step {step}, the folder of another)")
-    return {"step": step, "files": files}
+    return {"step": step, "files": files, "names": names}
 
 
-def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+def newest_proven(folder: Path) -> tuple[Proven | None, list[str]]:
     """Return the newest whole checkpoint, and one line for each newer one that is damaged.
 
     Raises:
@@ -209,7 +250,7 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     problems: list[str] = []
     for _, path in list_checkpoints(folder):
         try:
-            return read_checkpoint(path), problems
+            return prove_checkpoint(path), problems
         except _NewerFormatError:
             raise
         except CheckpointError as error:
@@ -217,6 +258,16 @@ def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     if problems:
         raise CheckpointError(f"{folder}: no checkpoint is whole: {'; '.join(problems)}")
     return None, problems
+
+
+def newest_checkpoint(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """Return what `newest_proven` does, read.
+
+    Raises:
+        CheckpointError: as `newest_proven`.
+    """
+    found, problems = newest_proven(folder)
+    return (load_checkpoint(found) if found else None), problems
 
 
 def prune_checkpoints(
@@ -289,7 +340,7 @@ def prove_checkpoints(folder: Path) -> list[CheckpointEntry]:
     for step, path in list_checkpoints(folder):
         problem = ""
         try:
-            read_checkpoint(path)
+            prove_checkpoint(path)
         except CheckpointError as error:
             problem = str(error)
         try:

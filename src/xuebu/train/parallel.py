@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -37,12 +37,14 @@ class World:
         size: number of processes, on all machines.
         local_size: number of processes on this machine.
         sharded: whether each holds a part of every weight.
+        beside: what its writing threads talk through; None unless sharded.
     """
 
     rank: int = 0
     size: int = 1
     local_size: int = 1
     sharded: bool = False
+    beside: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -169,24 +171,53 @@ class World:
 
     def whole(self, tensor: Tensor) -> Tensor:
         """Return a tensor with all its parts; all processes have to ask in the same order."""
-        if not self.sharded:
-            return tensor
-        from torch.distributed.tensor import DTensor
-
-        if not isinstance(tensor, DTensor):
+        if not self._is_part(tensor):
             return tensor
         with _talking(self):
-            return tensor.full_tensor()
+            return tensor.full_tensor()  # type: ignore[attr-defined, no-any-return]
 
-    def part_like(self, tensor: Tensor, model: Tensor) -> Tensor:
-        """Return a whole tensor laid out as `model` is; one of another shape (a counter) stays as it is."""
+    def rows_of(self, tensor: Tensor) -> tuple[int, int] | None:
+        """Return the first row of a tensor that this process holds, and the one after the last; None: it holds all."""
+        if not self._is_part(tensor):
+            return None
+        rows = len(tensor)
+        each = -(-rows // self.size)  # as torch.chunk, and so FSDP2, deals them out
+        return min(self.rank * each, rows), min((self.rank + 1) * each, rows)
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """Return the rows of `rows_of`; of a tensor that this process holds all of, itself."""
+        return tensor.to_local() if self._is_part(tensor) else tensor  # type: ignore[attr-defined]
+
+    def join(self, own: Tensor, like: Tensor) -> Tensor:
+        """Return the tensor of which the processes hold these rows, laid out as `like`."""
+        from torch.distributed.tensor import DTensor
+
+        assert isinstance(like, DTensor)
+        rows = own.to(like.device)
+        return DTensor.from_local(
+            rows, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+        )
+
+    def _is_part(self, tensor: Tensor) -> bool:
         if not self.sharded:
-            return tensor
-        from torch.distributed.tensor import DTensor, distribute_tensor
+            return False
+        from torch.distributed.tensor import DTensor
 
-        if not isinstance(model, DTensor) or tensor.shape != model.shape:
-            return tensor
-        return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
+        return isinstance(tensor, DTensor)
+
+    def exchange(self, value: Any) -> list[Any]:
+        """Return the values, of plain JSON, of all processes; beside training, from the threads that write."""
+        if self.size == 1:
+            return [value]
+        data = torch.frombuffer(bytearray(json.dumps(value).encode("utf-8")), dtype=torch.uint8)
+        lengths = [torch.zeros((), dtype=torch.int64) for _ in range(self.size)]
+        with _talking(self):
+            dist.all_gather(lengths, torch.tensor(len(data)), group=self.beside)
+            message = torch.zeros(max(map(int, lengths)), dtype=torch.uint8)
+            message[: len(data)] = data
+            messages = [torch.empty_like(message) for _ in lengths]
+            dist.all_gather(messages, message, group=self.beside)
+        return [json.loads(got[: int(length)].numpy().tobytes()) for got, length in zip(messages, lengths, strict=True)]
 
 
 ALONE = World()
@@ -232,6 +263,8 @@ def join_world(*, sharded: bool = False) -> World:
     try:
         with _talking(world):
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+            if sharded:
+                world = replace(world, beside=dist.new_group(backend="gloo"))
     except ValueError as error:  # MASTER_ADDR or MASTER_PORT is missing
         raise ConfigError(f"{str(error).strip()}; start several processes by torchrun or by --processes") from None
     return world
@@ -249,3 +282,12 @@ def leave_world(world: World) -> None:
 def is_restart() -> bool:
     """Whether torchrun has started this process anew after another one had died."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") not in ("", "0")
+
+
+def launch_name() -> str:
+    """Return the name of the job that torchrun was given or made up; "" without one.
+
+    A machine that joins a job has all processes started anew, and does not count as a restart: only the name tells.
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return "" if name == "none" else name  # torchrun's name for one on fixed machines

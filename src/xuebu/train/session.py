@@ -248,7 +248,7 @@ def _train(trainer: Trainer, event: str, *, changes: list[str] | None = None) ->
 def _write_results(trainer: Trainer, outcome: Outcome) -> None:
     """Write the trained model; where time decided the length, run.toml says now what it was."""
     facts, train = trainer.facts, trainer.settings
-    weights = trainer.whole_weights()
+    weights = trainer.snapshots.whole_weights()
     if not trainer.world.is_main:
         return
     model: PretrainingModel = outcome.model

@@ -31,13 +31,12 @@ from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary
 from xuebu.train.changes import differences, rounding_changes
 from xuebu.train.checkpoint import (
-    Checkpoint,
+    Proven,
     checkpoint_path,
-    newest_checkpoint,
+    newest_proven,
+    prove_checkpoint,
     prune_checkpoints,
-    read_checkpoint,
     remove_later,
-    save_checkpoint,
 )
 from xuebu.train.evaluation import evaluate
 from xuebu.train.folder import RunFacts, RunFolder
@@ -52,13 +51,13 @@ from xuebu.train.health import (
 from xuebu.train.machine import prepare
 from xuebu.train.memory import is_out_of_memory, out_of_memory, try_largest
 from xuebu.train.objective import autocast, compile_model, compute_losses, layout_of
-from xuebu.train.optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from xuebu.train.optim import make_optimizer
 from xuebu.train.parallel import ALONE, World
 from xuebu.train.recorder import Recorder
 from xuebu.train.schedule import is_over, learning_rate, schedule_position
+from xuebu.train.snapshots import Snapshots
 from xuebu.train.state import SUMS, RunState
 from xuebu.train.stop import REASONS, StopRequest
-from xuebu.train.writer import BackgroundWriter
 
 __all__ = ["Outcome", "StopRequest", "Trainer"]
 
@@ -144,7 +143,7 @@ class Trainer:
         self.clock = self.started = 0.0  # seconds that the main process had trained for before this step
         self.saved = self.good_bytes = 0
         self.inexact: list[str] = []  # how the checkpoint was made otherwise; known to the main process
-        self.writer = BackgroundWriter()
+        self.snapshots = Snapshots(folder.checkpoints, self.model, self.optimizer, world)
         facts_of_start = {
             "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
             "flops_per_token": self._count_flops(first),
@@ -176,10 +175,10 @@ class Trainer:
             CheckpointError: there are checkpoints, and none is whole, or one is of a newer version.
             ResumeError: the checkpoint is of another recipe, vocabulary or corpus.
         """
-        found: list[Checkpoint | None] = [None]
+        found: list[Proven | None] = [None]
 
         def read() -> list[str]:
-            found[0], problems = newest_checkpoint(self.folder.checkpoints)
+            found[0], problems = newest_proven(self.folder.checkpoints)
             self._check_origin(found[0])
             return problems
 
@@ -187,7 +186,7 @@ class Trainer:
         self._load(found[0])
         return problems
 
-    def _check_origin(self, checkpoint: Checkpoint | None) -> None:
+    def _check_origin(self, checkpoint: Proven | None) -> None:
         if checkpoint is None or "made_from" not in checkpoint.state:
             return
         lines = differences(checkpoint.state["made_from"], self._origin())
@@ -202,25 +201,10 @@ class Trainer:
         digests = {name: digest for name, digest in self.facts.digests.items() if name != "code"}
         return {"recipe": to_table(self.facts.recipe), "digests": digests, "processes": self.world.size}
 
-    def _load(self, checkpoint: Checkpoint | None) -> None:
-        """Take over a checkpoint that the main process has read; the others get it from there."""
-        head = self.world.agree(lambda: None if checkpoint is None else [checkpoint.step, checkpoint.state])
-        if head is None:
-            return
-        model = self.world.send_tensors(checkpoint.model if checkpoint else {})
-        optimizer = self.world.send_tensors(checkpoint.optimizer if checkpoint else {})
-        parameters = dict(self.model.named_parameters())
-        try:
-            model = {name: self.world.part_like(tensor, parameters[name]) for name, tensor in model.items()}
-            self.model.load_state_dict(model)
-            parts = {
-                name: self.world.part_like(tensor, parameters[name.rpartition("/")[0]])
-                for name, tensor in optimizer.items()
-            }
-            load_optimizer_tensors(self.model, self.optimizer, parts)
-        except (RuntimeError, KeyError) as error:
-            raise ResumeError(f"{self.folder.checkpoints}: the checkpoint is of another model ({error})") from None
-        self.state = RunState.from_json(head[0], head[1])
+    def _load(self, checkpoint: Proven | None) -> None:
+        """Take over a checkpoint that the main process has proven."""
+        if loaded := self.snapshots.load(checkpoint):
+            self.state = RunState.from_json(*loaded)
 
     def run(self, changes: Sequence[str] = ()) -> Outcome:
         """Train from where the run stands to its last step, or until stopped.
@@ -236,7 +220,7 @@ class Trainer:
         with ExitStack() as held:
             held.callback(self.recorder.close)
             self.recorder.open(self.state.history_bytes)
-            held.enter_context(self.writer)
+            held.enter_context(self.snapshots)
             self.clock, self.saved = self.state.seconds, self.state.step
             self.model.train()
             if self.state.unrecorded:
@@ -258,7 +242,7 @@ class Trainer:
             while not (reason or self._is_over()):
                 batch = self._next(batches)
                 attempt = self._try_step(batch)
-                self.writer.check()
+                self.snapshots.check()
                 reason = attempt.stop
                 if attempt.fault:
                     failed.append(batch.step)
@@ -276,7 +260,7 @@ class Trainer:
                     self.stop.reason = budget_reason(self.state.seconds, self.settings)
             if self.saved != self.state.step:  # given up, or left out, when asked to stop
                 self._save(wait=True)
-            self.writer.wait()
+            self.snapshots.wait()
         except TrainingError as error:
             if self.saved != self.state.step and not self.world.sharded:
                 self._save(wait=True)
@@ -398,11 +382,11 @@ class Trainer:
         target = roll_back_target(state.step, settings)
         if not target or state.roll_backs >= MAX_ROLL_BACKS:
             return False
-        self.writer.wait()
-        path, found = checkpoint_path(self.folder.checkpoints, target), list[Checkpoint]()
+        self.snapshots.wait()
+        path, found = checkpoint_path(self.folder.checkpoints, target), list[Proven]()
         if not self.world.agree(path.is_dir):
             return False
-        self.world.agree(lambda: found.append(read_checkpoint(path)))
+        self.world.agree(lambda: found.append(prove_checkpoint(path)))
         self._load(found[0] if found else None)
         back_from, first = state.step, batch_of_step(state.step - settings.roll_back + 1, state.skips)
         left_out = {*state.skips, *range(first, number + 1)}  # those of an earlier roll-back to here stay left out
@@ -458,38 +442,19 @@ class Trainer:
         self.state.unrecorded = False
 
     def _save(self, *, wait: bool) -> None:
-        """Copy the state and have the copy written as a checkpoint; the history up to it is on the disk first."""
-        state, settings, folder = self.state, self.settings, self.folder.checkpoints
+        """Have the state written as a checkpoint; the history up to it is on the disk first."""
+        state, settings = self.state, self.settings
         state.history_bytes, self.saved = self.good_bytes, state.step
-        model = self.whole_weights()
-        moments = optimizer_tensors(self.model, self.optimizer)
-        optimizer = {name: self._copy(tensor) for name, tensor in moments.items()}
-        if not self.world.is_main:
-            return
         self.recorder.sync()
-        checkpoint = Checkpoint(state.step, model, optimizer, {**state.to_json(), "made_from": self._origin()})
-        ends = {*settings.legs, settings.steps}
+        step, ends = state.step, {*settings.legs, settings.steps}
 
-        def write() -> None:
-            save_checkpoint(folder, checkpoint)
+        def prune() -> None:
             prune_checkpoints(
-                folder,
-                checkpoint.step,
+                self.folder.checkpoints,
+                step,
                 keep_last=settings.keep_checkpoints,
                 keep_every=settings.keep_every,
-                is_planned=lambda step: step % settings.checkpoint_every == 0 or step in ends,
+                is_planned=lambda at: at % settings.checkpoint_every == 0 or at in ends,
             )
 
-        self.writer.submit(write)
-        if wait:
-            self.writer.wait()
-
-    def whole_weights(self) -> dict[str, torch.Tensor]:
-        """Return the model's tensors, whole; all processes have to ask."""
-        return {name: self._copy(tensor) for name, tensor in self.model.state_dict().items()}
-
-    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a copy in main memory that training does not touch; whole, if each process holds a part."""
-        if not self.world.is_main and not self.world.sharded:
-            return tensor
-        return self.world.whole(tensor.detach()).to("cpu", copy=True)
+        self.snapshots.save(step, {**state.to_json(), "made_from": self._origin()}, prune, wait=wait)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
+
+_NICENESS = 10  # a tenth of a busy core: less, and a save might not end within a cluster's grace period
 
 
 class BackgroundWriter:
@@ -17,8 +22,12 @@ class BackgroundWriter:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def submit(self, job: Callable[[], object]) -> None:
+    def submit(self, job: Callable[[], object], *, gently: bool = False) -> None:
         """Wait for the job before, then start this one.
+
+        Args:
+            job: what to do.
+            gently: it is not waited for: it takes what training leaves of the processors.
 
         Raises:
             BaseException: what the job before raised; this one is not started.
@@ -26,6 +35,8 @@ class BackgroundWriter:
         self.wait()
 
         def work() -> None:
+            if gently:
+                _give_way()
             try:
                 job()
             except BaseException as error:  # handed to the thread that trains
@@ -58,3 +69,10 @@ class BackgroundWriter:
             self.wait()
         elif self._thread is not None:
             self._thread.join()
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread; only Linux has one for each."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # it is lower already
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -2,21 +2,27 @@ import errno
 import json
 import os
 import shutil
+import tempfile
+import threading
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load as load_by_library
 
-from xuebu.errors import CheckpointError
+from xuebu.errors import CheckpointError, TrainingError
 from xuebu.train.checkpoint import (
     Checkpoint,
+    file_names,
     list_checkpoints,
     newest_checkpoint,
+    prove_checkpoint,
     prune_checkpoints,
     read_checkpoint,
-    safetensors_parts,
     save_checkpoint,
 )
+from xuebu.train.parallel import World
+from xuebu.train.tensor_file import Rows, TensorFile
 
 FILES = ("manifest.json", "model.safetensors", "optimizer.safetensors", "state.json")
 
@@ -30,6 +36,14 @@ def make_checkpoint(step):
         {"a.weight/step": torch.tensor(float(step)), "a.weight/exp_avg": weight[1:]},
         {"tokens": 10**12 + step, "seconds": 0.1 + step, "window": {"sums": [1 / 3, 2e-300], "steps": 3}, "字": "词"},
     )
+
+
+def file_of(tensors):
+    """The bytes of a safetensors file."""
+    file = TensorFile(tensors)
+    with tempfile.TemporaryDirectory() as folder:
+        assert file.write(Path(folder) / "file")["bytes"] == file.num_bytes
+        return (Path(folder) / "file").read_bytes()
 
 
 def save(folder, *steps):
@@ -78,14 +92,13 @@ def test_the_files_are_those_of_the_library(tmp_path):
     }
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     for given in (tensors, {}, {"one": torch.arange(3.0)}):
-        mine = b"".join(bytes(part) for part in safetensors_parts(given))
+        mine = file_of(given)
         found = load_by_library(mine)
         assert found.keys() == given.keys()
         for name, tensor in given.items():
             assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor)
-    assert b"".join(
-        bytes(part) for part in safetensors_parts({"b": contiguous["scalar"], "a": contiguous["half"]})
-    ) == (save_by_library({"b": contiguous["scalar"], "a": contiguous["half"]}))
+    some = {"b": contiguous["scalar"], "a": contiguous["half"]}
+    assert file_of(some) == save_by_library(some)
 
 
 def test_an_empty_optimizer_is_kept_too(tmp_path):
@@ -156,8 +169,8 @@ def test_a_manifest_of_another_step(tmp_path):
 
 def test_a_newer_format_says_so(tmp_path):
     (path,) = save(tmp_path, 12)
-    (path / "manifest.json").write_text('{"format": 3, "parts": "unheard of", "step": 12}')
-    with pytest.raises(CheckpointError, match=r"manifest\.json: written by a newer xuebu \(format 3\); upgrade"):
+    (path / "manifest.json").write_text('{"format": 4, "parts": "unheard of", "step": 12}')
+    with pytest.raises(CheckpointError, match=r"manifest\.json: written by a newer xuebu \(format 4\); upgrade"):
         read_checkpoint(path)
     save(tmp_path, 4)
     with pytest.raises(CheckpointError, match="newer xuebu"):
@@ -220,19 +233,18 @@ def test_saving_again_keeps_a_whole_one_and_replaces_a_damaged_one(tmp_path):
     check_equal(read_checkpoint(path), make_checkpoint(8))
 
 
-@pytest.mark.parametrize("call", ["open", "fsync", "rename"])
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_full_disk_leaves_the_earlier_checkpoints(tmp_path, monkeypatch, call, after):
     save(tmp_path, 4, 8)
     calls = []
-    owner = os if call == "fsync" else type(tmp_path)
+    owner = type(tmp_path) if call == "rename" else os
     original = getattr(owner, call)
 
     def failing(*arguments, **options):
-        if call != "open" or arguments[1:] == ("wb",):
-            calls.append(arguments)
-            if len(calls) > (0 if call == "rename" else after):
-                raise OSError(errno.ENOSPC, "No space left on device")
+        calls.append(arguments)
+        if len(calls) > (0 if call == "rename" else after):
+            raise OSError(errno.ENOSPC, "No space left on device")
         return original(*arguments, **options)
 
     monkeypatch.setattr(owner, call, failing)
@@ -271,3 +283,135 @@ def test_pruning_sweeps_what_killed_processes_left(tmp_path):
         shutil.copytree(tmp_path / "step-00000008", tmp_path / name)
     prune_checkpoints(tmp_path, 8, keep_last=1, keep_every=0)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000008"]
+
+
+class Crew(World):
+    """One of several writing processes, played by threads."""
+
+    __slots__ = ("meeting", "said")
+
+    def __init__(self, rank, meeting, said):
+        super().__init__(rank, len(said), len(said), True)
+        object.__setattr__(self, "meeting", meeting)
+        object.__setattr__(self, "said", said)
+
+    def exchange(self, value):
+        self.said[self.rank] = json.loads(json.dumps(value))
+        self.meeting.wait(20)
+        answers = list(self.said)
+        self.meeting.wait(20)
+        return answers
+
+
+def save_in_parts(folder, checkpoint, size, spoil=lambda rank: None):
+    """Each of some processes writes the rows that fall to it; the errors that they raised."""
+    meeting, said, errors = threading.Barrier(size), [None] * size, [None] * size
+
+    def part(tensors, rank):
+        own, rows = {}, {}
+        for name, tensor in tensors.items():
+            if tensor.ndim:
+                each = -(-len(tensor) // size)
+                own[name] = tensor[rank * each : (rank + 1) * each]
+                rows[name] = Rows(min(rank * each, len(tensor)), len(tensor))
+            elif rank == 0:
+                own[name] = tensor
+        return TensorFile(own, rows)
+
+    def work(rank):
+        try:
+            mine = Checkpoint(
+                checkpoint.step, *(part(t, rank) for t in (checkpoint.model, checkpoint.optimizer)), checkpoint.state
+            )
+            spoil(rank)
+            save_checkpoint(folder, mine, Crew(rank, meeting, said))
+        except Exception as error:
+            errors[rank] = error
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    return errors
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_each_process_writes_its_part(tmp_path, size):
+    """More processes than rows, too."""
+    assert save_in_parts(tmp_path, make_checkpoint(12), size) == [None] * size
+    (path,) = tmp_path.iterdir()
+    names = [name for rank in range(size) for name in file_names(rank, size)]
+    assert sorted(file.name for file in path.iterdir()) == sorted([*names, "manifest.json", "state.json"])
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    assert manifest["processes"] == size and sorted(manifest["files"]) == sorted([*names, "state.json"])
+    check_equal(read_checkpoint(path), make_checkpoint(12))
+    inode = path.stat().st_ino
+    assert save_in_parts(tmp_path, make_checkpoint(12), size) == [None] * size  # it is there
+    assert path.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("how", ["missing", "flipped", "of another save"])
+def test_a_part_of_another_process_counts_as_much(tmp_path, how):
+    for step in (4, 8):
+        save_in_parts(tmp_path, make_checkpoint(step), 2)
+    victim = tmp_path / "step-00000008" / file_names(1, 2)[1]
+    match how:
+        case "missing":
+            victim.unlink()
+        case "flipped":
+            damage(victim.parent, victim.name)
+        case "of another save":
+            shutil.copy(tmp_path / "step-00000004" / victim.name, victim)
+    found, problems = newest_checkpoint(tmp_path)
+    check_equal(found, make_checkpoint(4))
+    (line,) = problems
+    assert str(victim) in line
+
+
+def test_a_manifest_that_forgets_a_part(tmp_path):
+    save_in_parts(tmp_path, make_checkpoint(8), 2)
+    path = tmp_path / "step-00000008"
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    del manifest["files"][file_names(1, 2)[0]]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"manifest\.json: damaged \('model-00002-of-00002"):
+        prove_checkpoint(path)
+
+
+def test_rows_that_make_no_whole(tmp_path):
+    """Digests hold, and yet it was not written as one."""
+    save_in_parts(tmp_path, make_checkpoint(8), 2)
+    path = tmp_path / "step-00000008"
+    one, other = (path / file_names(rank, 2)[0] for rank in range(2))
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    shutil.copy(one, other)
+    manifest["files"][other.name] = manifest["files"][one.name]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="step-00000008: the rows of .* do not make a whole"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("unlucky", [0, 1])
+def test_a_process_that_cannot_write_tells_the_others(tmp_path, monkeypatch, unlucky):
+    save_in_parts(tmp_path, make_checkpoint(4), 2)
+    before, write = threading.local(), TensorFile.write
+
+    def failing(self, path):
+        if getattr(before, "rank", None) == unlucky:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, path)
+
+    monkeypatch.setattr(TensorFile, "write", failing)
+    errors = save_in_parts(tmp_path, make_checkpoint(8), 2, spoil=lambda rank: setattr(before, "rank", rank))
+    assert isinstance(errors[unlucky], OSError) and file_names(unlucky, 2)[0] in str(errors[unlucky])
+    assert isinstance(errors[1 - unlucky], TrainingError)
+    assert f"process {unlucky} could not write its part of the checkpoint: [Errno 28]" in str(errors[1 - unlucky])
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000004"]
+
+
+def test_what_an_older_version_wrote(tmp_path):
+    """Format 2 has no number of processes."""
+    (path,) = save(tmp_path, 12)
+    manifest = json.loads((path / "manifest.json").read_bytes())
+    del manifest["processes"]
+    (path / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    check_equal(read_checkpoint(path), make_checkpoint(12))

@@ -18,7 +18,8 @@ def test_alone_nothing_is_sent(monkeypatch):
     assert model.weight.grad is None
     assert ALONE.agree(lambda: {"a": 1}) == {"a": 1} and ALONE.most(7) == 7
     assert ALONE.send_tensors({"t": tensor})["t"] is tensor
-    assert ALONE.whole(tensor) is ALONE.part_like(tensor, tensor) is tensor
+    assert ALONE.whole(tensor) is ALONE.own(tensor) is tensor and ALONE.rows_of(tensor) is None
+    assert ALONE.exchange([1]) == [[1]]
     ALONE.wait()
     leave_world(ALONE)
     with pytest.raises(ValueError, match="mine"):

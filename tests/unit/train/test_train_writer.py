@@ -1,3 +1,5 @@
+import os
+import sys
 import threading
 
 import pytest
@@ -40,3 +42,18 @@ def test_leaving_waits_and_an_error_of_the_caller_goes_first():
         writer.submit(lambda: done.append(1))
         raise ValueError("mine")
     assert done == [1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+def test_what_nobody_waits_for_gives_way():
+    found = []
+
+    def look():
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    with BackgroundWriter() as writer:
+        writer.submit(look)
+        writer.submit(look, gently=True)
+    assert found == [own, max(own, 10)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
