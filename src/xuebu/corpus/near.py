@@ -105,6 +105,12 @@ def signature(hashes: UInt64) -> UInt32:
     return least
 
 
+def fingerprint(sentences: Sequence[str]) -> tuple[UInt32, bytes]:
+    """Return the signature of a document, and 8 bytes that stand for its letters and digits."""
+    bare = bare_text("".join(sentences))
+    return signature(_members(bare)), sentence_digest(bare)
+
+
 def rows_of_a_band(similarity: float) -> int:
     """Return how many places of a signature make a band, so that pairs of this similarity are met with 99 %.
 
@@ -159,10 +165,13 @@ class SignatureStore:
 
     def append(self, sentences: Sequence[str], group: str) -> None:
         """Add the next document."""
-        bare = bare_text("".join(sentences))
-        self._waiting.append(signature(_members(bare)))
-        self._digests.frombytes(sentence_digest(bare))
-        self._groups.append(key_of(group))
+        self.add(*fingerprint(sentences), key_of(group))
+
+    def add(self, signature: UInt32, digest: bytes, group: int) -> None:
+        """Add the next document by its `fingerprint` and the key of its group."""
+        self._waiting.append(signature)
+        self._digests.frombytes(digest)
+        self._groups.append(group)
         if len(self._waiting) == _ROWS:
             self._write()
 
