@@ -25,7 +25,7 @@ from xuebu.corpus.sieve import sieve_document
 from xuebu.corpus.sources import DocumentReader
 from xuebu.corpus.split import group_place
 from xuebu.corpus.staging import NearStage, SievedSide, UniqueIds
-from xuebu.corpus.tally import Tally, counts_of
+from xuebu.corpus.tally import Tally, counts_of, profile_of_tallies
 from xuebu.errors import InputError
 from xuebu.files import DigestWriter, sha256_bytes, sync_folder, to_json, write_atomic
 from xuebu.progress import SILENT, Progress, Task
@@ -171,6 +171,7 @@ class _Build:
                 lists, training.characters.keys() | held_out.characters.keys(), training.characters.keys()
             ),
             settings=self.settings,
+            profile=profile_of_tallies([training, held_out]),
         )
 
     def read(self, documents: Iterable[Document]) -> _Read:

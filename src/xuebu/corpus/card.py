@@ -6,19 +6,22 @@ import dataclasses
 import html
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from xuebu.config import settings_from, to_table
 from xuebu.corpus.clean import clean_line
 from xuebu.corpus.coverage import Coverage
+from xuebu.corpus.profile import Profile
 from xuebu.corpus.refusals import REASONS, RefusalCount
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.tally import Counts
 from xuebu.errors import InputError, XuebuError
 from xuebu.files import read_json
 
-FORMAT = 1
+FORMAT = 2
+READABLE_FORMATS = (1, 2)
 CARD_NAME = "card.json"
 
 
@@ -40,8 +43,9 @@ class Card:
         duplicates_left: sentences in the corpus that equal an earlier one; 0 unless duplicates were to be kept.
         renamed_ids: documents whose id occurred before in their source and got "~2", "~3", ... appended.
         refusals: reason -> how much was refused.
-        coverage: of the character lists that were asked for.
+        coverage: of the standard characters, and of the character lists that were asked for.
         settings: that made it.
+        profile: how the text is spread; None in a card of format 1.
     """
 
     digest: str
@@ -61,6 +65,7 @@ class Card:
     coverage: tuple[Coverage, ...]
     settings: CorpusSettings
     duplicates_by_unit: dict[str, int] | None = None
+    profile: Profile | None = None
 
     @property
     def documents(self) -> int:
@@ -114,6 +119,7 @@ class Card:
                 reason: {"level": REASONS[reason][0], **dataclasses.asdict(count), "meaning": REASONS[reason][1]}
                 for reason, count in self.refusals.items()
             },
+            "profile": self.profile.to_json() if self.profile else None,
             "coverage": [{**dataclasses.asdict(each), "share": each.share} for each in self.coverage],
             "settings": to_table(self.settings),
         }
@@ -126,8 +132,8 @@ class Card:
             InputError: the table is not such a card, or of a later format; begins with `where`.
         """
         try:
-            if table["format"] != FORMAT:
-                raise InputError(f"{where}: a card of format {table['format']!r}; this xuebu reads {FORMAT}")
+            if table["format"] not in READABLE_FORMATS:
+                raise InputError(f"{where}: a card of format {table['format']!r}; this xuebu reads up to {FORMAT}")
             splits = table["splits"]
             plain = ("documents_read", "characters_read", "characters_cleaned", "renamed_ids")
             shares = ("duplicates", "duplicate_share", "duplicates_left")
@@ -146,6 +152,7 @@ class Card:
                     Coverage(**{key: value for key, value in each.items() if key != "share"})
                     for each in table["coverage"]
                 ),
+                profile=Profile.from_json(table["profile"]) if table.get("profile") else None,
                 duplicates_by_unit=table.get("duplicates_by_unit"),
                 settings=settings_from(CorpusSettings, table["settings"], where=where, prefix="settings."),
                 **{key: table[key] for key in (*plain, *shares)},
@@ -165,8 +172,8 @@ class Card:
         ]
         if self.mean_sentence_length is not None and self.duplicate_share is not None:
             lines.append(
-                f"mean sentence {self.mean_sentence_length:.1f} characters; "
-                f"{self.duplicates:,} duplicates found ({self.duplicate_share:.2%}), {self.duplicates_left:,} left"
+                f"mean sentence {self.mean_sentence_length:.1f} characters; {self.duplicates:,} duplicate sentences "
+                f"found ({self.duplicate_share:.2%}){self._larger_duplicates()}; {self.duplicates_left:,} left"
             )
         lines += [
             f"refused: {count.count:,} {REASONS[reason][0]}s, {reason} ({count.characters:,} characters)"
@@ -176,6 +183,12 @@ class Card:
             f"{clean_line(each.name)}: {each.covered:,} of {each.size:,} ({each.share:.1%})" for each in self.coverage
         ]
         return "\n".join(lines)
+
+    def _larger_duplicates(self) -> str:
+        units = self.duplicates_by_unit
+        if units is None:
+            return ""
+        return f", {units['paragraph']:,} whole paragraphs and {units['document']:,} whole documents among them"
 
     def to_markdown(self) -> str:
         """Return the card as Markdown; names from the data are escaped."""
@@ -190,7 +203,7 @@ class Card:
         ]
         origin = [
             [kind, _escaped(name) or "not known", f"{count:,}"]
-            for kind in ("sources", "scripts", "licences")
+            for kind in ("sources", "scripts", "licences", "domains")
             for name, count in getattr(self.whole, kind).items()
         ]
         settings = [[name, _escaped(str(value))] for name, value in to_table(self.settings).items()]
@@ -198,13 +211,15 @@ class Card:
             f"# Corpus {self.digest[:16]}",
             _counts_table({"whole": self.whole, "training": self.train, "held out": self.held_out}),
             f"Read: {self.documents_read:,} documents, {self.characters_read:,} characters, of which cleaning left "
-            f"{self.characters_cleaned:,}. Duplicate sentences: {self.duplicates:,} found{share}, "
-            f"{self.duplicates_left:,} left. Renamed ids: {self.renamed_ids:,}.",
+            f"{self.characters_cleaned:,}. Duplicate sentences: {self.duplicates:,} found{share}"
+            f"{self._larger_duplicates()}; {self.duplicates_left:,} left. Renamed ids: {self.renamed_ids:,}.",
             "## Refused",
             _table(["reason", "level", "count", "characters", "meaning"], refused) if refused else "Nothing.",
         ]
         if coverage:
             parts += ["## Coverage", _table(["list", "size", "covered", "share", "first missing"], coverage)]
+        if self.profile:
+            parts += _profile_parts(self.profile)
         parts += ["## Origin", _table(["", "name", "documents"], origin)]
         parts += ["## Settings", _table(["setting", "value"], settings)]
         parts += ["## Digests (SHA-256)", f"- train.jsonl {self.train_digest}\n- held_out.jsonl {self.held_out_digest}"]
@@ -224,7 +239,8 @@ def load_card(corpus: Path) -> Card:
 
 
 def _counts_from(table: dict[str, Any]) -> Counts:
-    return Counts(**{field.name: table[field.name] for field in dataclasses.fields(Counts)})
+    known = {"domains": {}} | table  # which cards of format 1 did not tell
+    return Counts(**{field.name: known[field.name] for field in dataclasses.fields(Counts)})
 
 
 def _counts_table(splits: dict[str, Counts]) -> str:
@@ -238,6 +254,26 @@ def _counts_table(splits: dict[str, Counts]) -> str:
         for name in quantiles
     ]
     return _table(["", *splits], rows)
+
+
+def _profile_parts(profile: Profile) -> list[str]:
+    total = sum(profile.kinds.values())
+    kinds = [[name.replace("_", " "), f"{count:,}", f"{count / total:.2%}"] for name, count in profile.kinds.items()]
+    rarity = zip(pairwise(profile.rarity.edges), profile.rarity.counts, strict=True)
+    often = [[_range_text(low, high), f"{count:,}"] for (low, high), count in rarity]
+    often[-1][0] = f"{profile.rarity.edges[-2]:,} or more"
+    rare = [[count, str(len(characters)), characters] for count, characters in profile.rare.items()]
+    return [
+        "## Characters",
+        _table(["kind", "occurrences", "share"], kinds),
+        _table([f"Han character ({profile.han:,} different) occurs", "characters"], often),
+        _table(["occurrences", "shown", "Han characters that occur so often"], rare),
+    ]
+
+
+def _range_text(low: int, high: int) -> str:
+    """Return the whole numbers from `low` up to but not including `high`."""
+    return f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

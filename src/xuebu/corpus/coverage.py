@@ -1,10 +1,12 @@
-"""How much of a list of characters a corpus shows, e.g. of the 8,105 standard characters."""
+"""How much of a list of characters a corpus shows: of the 8,105 standard characters, and of lists that are given."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from unicodedata import normalize
 
@@ -12,6 +14,7 @@ from xuebu.errors import InputError
 from xuebu.files import read_lines
 
 MAX_MISSING = 50
+STANDARD_NAMES = ("standard level 1", "standard level 2", "standard level 3", "standard, all levels")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +23,7 @@ class CharacterList:
 
     Attributes:
         name: the file's name.
-        characters: each once, in the file's order.
+        characters: each once, in the file's order; standard ones by code point.
     """
 
     name: str
@@ -51,6 +54,21 @@ class Coverage:
         return self.covered / self.size
 
 
+@cache
+def standard_lists() -> tuple[CharacterList, ...]:
+    """Return the 8,105 characters of the Table of General Standard Chinese Characters: its three levels, and all.
+
+    Source: 通用规范汉字表 (State Council of China, 2013), by the field kTGH of Unicode's Unihan database.
+    """
+    text = files("xuebu.corpus").joinpath("standard_characters.txt").read_text(encoding="utf-8")
+    levels = [tuple(line) for line in text.splitlines() if not line.startswith("#")]
+    every = tuple(character for level in levels for character in level)
+    return tuple(
+        CharacterList(name=name, characters=characters)
+        for name, characters in zip(STANDARD_NAMES, (*levels, every), strict=True)
+    )
+
+
 def read_character_list(path: Path) -> CharacterList:
     """Return the characters of a file that holds one a line; blank lines are passed over, repeats count once.
 
@@ -72,10 +90,10 @@ def read_character_list(path: Path) -> CharacterList:
 def measure_coverage(
     lists: Sequence[CharacterList], corpus: AbstractSet[str], training: AbstractSet[str]
 ) -> tuple[Coverage, ...]:
-    """Return the coverage of each list and, where there are several, of all together.
+    """Return the coverage of the standard characters, of each list, and, where there are several, of all these.
 
     Args:
-        lists: the lists.
+        lists: further lists.
         corpus: distinct characters of the whole corpus.
         training: distinct characters of the training documents.
     """
@@ -83,7 +101,7 @@ def measure_coverage(
         together = tuple(dict.fromkeys(character for each in lists for character in each.characters))
         lists = [*lists, CharacterList(name=f"all {len(lists)} lists", characters=together)]
     results = []
-    for each in lists:
+    for each in (*standard_lists(), *lists):
         missing = [character for character in each.characters if character not in corpus]
         results.append(
             Coverage(

@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from xuebu.corpus.build import HELD_OUT_NAME, REFUSED_NAME, TRAIN_NAME
 from xuebu.corpus.card import CARD_NAME, Card, load_card
+from xuebu.corpus.coverage import measure_coverage
 from xuebu.corpus.dedup import keep_sentences, sentence_digest
 from xuebu.corpus.document import CorpusFile, SentenceDocument
 from xuebu.corpus.evaluation_texts import EvaluationSet
 from xuebu.corpus.overlap import MIN_SHARED_RUNS, RUN_CHARACTERS, bare_text, run_hashes
 from xuebu.corpus.refusals import REASONS, RefusalCount, Refusals
 from xuebu.corpus.sentences import split_sentences
-from xuebu.corpus.tally import Tally, counts_of
+from xuebu.corpus.tally import Tally, counts_of, profile_of_tallies
 from xuebu.errors import ConfigError, InputError
 from xuebu.files import DigestWriter, sha256_bytes, to_json, write_atomic
 from xuebu.progress import SILENT, Progress, show_text
@@ -244,9 +245,9 @@ def remove_leaks(
     """Write a built corpus without what overlaps evaluation sets; returns what was found, and the new card.
 
     Order is kept. Each sentence that goes leaves a gap, so that no pair of neighbors crosses it, and is counted in the
-    card; so is a document of which nothing is left. The card's coverage of character lists is left out, since it told
-    of the corpus before. Where the corpus was built with `write_refused`, refused.jsonl holds what goes here. The same
-    corpus and sets give the same bytes.
+    card; so is a document of which nothing is left. The card's coverage of lists other than the standard characters is
+    left out, since it told of the corpus before. Where the corpus was built with `write_refused`, refused.jsonl holds
+    what goes here. The same corpus and sets give the same bytes.
 
     Args:
         corpus: folder of a built corpus; stays as it is.
@@ -301,7 +302,10 @@ def remove_leaks(
             held_out=counts_of(tallies[1:]),
             duplicates_left=len(kept_digests) - len(np.unique(np.frombuffer(kept_digests, dtype=np.uint64))),
             refusals=_together(card.refusals, refusals.counts()),
-            coverage=(),
+            coverage=measure_coverage(
+                (), tallies[0].characters.keys() | tallies[1].characters.keys(), tallies[0].characters.keys()
+            ),
+            profile=profile_of_tallies(tallies),
         )
         if refused:
             refused.close()

@@ -12,6 +12,7 @@ import numpy as np
 
 from xuebu.corpus.document import SentenceDocument
 from xuebu.corpus.overlap import code_points
+from xuebu.corpus.profile import Profile, document_bin, profile_of
 from xuebu.corpus.settings import Field
 from xuebu.rng import key_of
 
@@ -38,8 +39,8 @@ class Counts:
         length_quantiles: quantile as text ("0.05") -> the shortest length that at least this share of the sentences
             does not exceed.
         filled: field of a document -> documents that have it.
-        sources, scripts, licences: name -> documents, in the order of the input; beyond 100 names "(others)"; an
-            unknown script or licence is "".
+        sources, scripts, licences, domains: name -> documents, in the order of the input; beyond 100 names
+            "(others)"; an unknown script, licence or domain is "".
     """
 
     documents: int
@@ -54,6 +55,7 @@ class Counts:
     sources: dict[str, int]
     scripts: dict[str, int]
     licences: dict[str, int]
+    domains: dict[str, int]
 
 
 class Tally:
@@ -63,8 +65,9 @@ class Tally:
         self.documents = self.neighbors = 0
         self.groups = array("Q")
         self.lengths: Counter[int] = Counter()
+        self.document_bins: Counter[int] = Counter()
         self.filled: Counter[str] = Counter()
-        self.names: dict[str, Counter[str]] = {"source": Counter(), "script": Counter(), "licence": Counter()}
+        self.names: dict[str, Counter[str]] = {field: Counter() for field in ("source", "script", "licence", "domain")}
         self._characters: Counter[str] = Counter()
         self._texts: list[str] = []  # sentences whose characters are still to be counted, many at once
         self._num_waiting = 0
@@ -86,7 +89,8 @@ class Tally:
         lengths = list(map(len, document.sentences))
         self.lengths.update(lengths)
         self._texts += document.sentences
-        self._num_waiting += sum(lengths)
+        self._num_waiting += (characters := sum(lengths))
+        self.document_bins[document_bin(characters)] += 1
         if self._num_waiting >= _BATCH_CHARACTERS:
             _ = self.characters
         self.filled.update(field for field in get_args(Field) if getattr(document, field))
@@ -99,6 +103,7 @@ class Tally:
         self.neighbors += other.neighbors
         self.groups.extend(other.groups)
         self.lengths.update(other.lengths)
+        self.document_bins.update(other.document_bins)
         self.characters.update(other.characters)
         self.filled.update(other.filled)
         for field, counter in self.names.items():
@@ -111,6 +116,7 @@ class Tally:
             "documents": self.documents,
             "neighbors": self.neighbors,
             "lengths": dict(sorted(self.lengths.items())),
+            "document_bins": dict(sorted(self.document_bins.items())),
             "characters": dict(sorted(self.characters.items())),
             "filled": dict(self.filled),
             "names": {field: dict(counter) for field, counter in self.names.items()},
@@ -122,6 +128,7 @@ class Tally:
         tally = cls()
         tally.documents, tally.neighbors = table["documents"], table["neighbors"]
         tally.lengths = Counter({int(length): count for length, count in table["lengths"].items()})
+        tally.document_bins = Counter({int(number): count for number, count in table["document_bins"].items()})
         tally._characters = Counter(table["characters"])
         tally.filled = Counter(table["filled"])
         tally.names = {field: Counter(counts) for field, counts in table["names"].items()}
@@ -131,6 +138,18 @@ class Tally:
 def _count_name(counter: Counter[str], name: str, count: int, limit: int) -> None:
     """Count a name, or the rest together where there are `limit` names already."""
     counter[name if name in counter or len(counter) < limit else OTHERS] += count
+
+
+def profile_of_tallies(tallies: Sequence[Tally]) -> Profile:
+    """Return how the text of one tally, or of several together, is spread."""
+    characters: Counter[str] = Counter()
+    for tally in tallies:
+        characters.update(tally.characters)
+    return profile_of(
+        characters,
+        sum((tally.lengths for tally in tallies), Counter[int]()),
+        sum((tally.document_bins for tally in tallies), Counter[int]()),
+    )
 
 
 def counts_of(tallies: Sequence[Tally]) -> Counts:
@@ -155,6 +174,7 @@ def counts_of(tallies: Sequence[Tally]) -> Counts:
         sources=dict(names["source"]),
         scripts=dict(names["script"]),
         licences=dict(names["licence"]),
+        domains=dict(names["domain"]),
     )
 
 

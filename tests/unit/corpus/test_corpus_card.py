@@ -1,18 +1,22 @@
 """The card there and back, in words and in Markdown; coverage; the five conditions."""
 
 import json
+import random
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xuebu.corpus.card import Card, load_card
-from xuebu.corpus.coverage import Coverage, measure_coverage, read_character_list
+from xuebu.corpus.coverage import Coverage, measure_coverage, read_character_list, standard_lists
 from xuebu.corpus.document import SentenceDocument
+from xuebu.corpus.profile import Profile, kind_of, profile_of
 from xuebu.corpus.refusals import REASONS, RefusalCount, Refusals
 from xuebu.corpus.settings import CorpusSettings, VerifySettings
-from xuebu.corpus.tally import MAX_NAMES, OTHERS, Tally, counts_of
+from xuebu.corpus.tally import MAX_NAMES, OTHERS, Tally, counts_of, profile_of_tallies
 from xuebu.corpus.verify import verify_corpus
 from xuebu.errors import ConfigError, InputError
 
@@ -43,6 +47,10 @@ def card_of(*documents: SentenceDocument, held_out: tuple[SentenceDocument, ...]
         "coverage": (Coverage(name="a|<b>.txt", size=4, covered=3, covered_in_training=2, missing="丁"),),
         "settings": CorpusSettings(min_han_share=0.4),
     }
+    plain |= {
+        "duplicates_by_unit": {"document": 0, "paragraph": 1, "sentence": 2},
+        "profile": profile_of_tallies(tallies),
+    }
     return Card(whole=whole, train=counts_of(tallies[:1]), held_out=counts_of(tallies[1:]), **(plain | known))
 
 
@@ -70,7 +78,7 @@ def test_empty_side_has_no_mean_and_no_nan() -> None:
     [
         (lambda table: table.pop("splits"), "not a corpus card"),
         (lambda table: table.pop("sentences"), "not a corpus card"),
-        (lambda table: table.update(format=2), "a card of format 2; this xuebu reads 1"),
+        (lambda table: table.update(format=3), "a card of format 3; this xuebu reads up to 2"),
         (lambda table: table["settings"].update(oops=1), "unknown key `settings.oops`"),
         (lambda table: table.update(refusals=[]), "not a corpus card"),
     ],
@@ -98,7 +106,10 @@ def test_words_and_markdown_escape_what_comes_from_the_data() -> None:
     assert "&lt;script&gt;a\\|b\\*c\\[2J" in page and "\\`x\\`" in page and "a\\|&lt;b&gt;.txt" in page
     assert "\x1b" not in page + card.summary() and "<script>" not in page
     assert "refused: 3 sentences, too_short (12 characters)" in card.summary()
-    assert "2 duplicates found (25.00%), 0 left" in card.summary()
+    assert (
+        "2 duplicate sentences found (25.00%), 1 whole paragraphs and 0 whole documents among them; 0 left"
+        in card.summary()
+    )
 
 
 def test_quantiles_agree_with_numpy() -> None:
@@ -141,11 +152,11 @@ def test_coverage(tmp_path: Path) -> None:
     two.write_text("水\r\n火\r\n", encoding="utf-8")
     lists = [read_character_list(one), read_character_list(two)]
     assert [each.characters for each in lists] == [("山", "水", "𠮷"), ("水", "火")]
-    first, second, together = measure_coverage(lists, set("山水木"), set("木山"))
+    first, second, together = measure_coverage(lists, set("山水木"), set("木山"))[4:]
     assert (first.size, first.covered, first.covered_in_training, first.missing) == (3, 2, 1, "𠮷")
     assert (second.share, second.covered_in_training) == (0.5, 0)
     assert (together.name, together.size, together.covered, together.missing) == ("all 2 lists", 4, 2, "𠮷火")
-    assert len(measure_coverage(lists[:1], set(), set())) == 1
+    assert len(measure_coverage(lists[:1], set(), set())) == 5
     one.write_text("山\n山水\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"一\.txt:2: '山水' is not one character"):
         read_character_list(one)
@@ -189,3 +200,89 @@ def test_empty_corpus_and_bad_thresholds_fail() -> None:
     assert not any(condition.passed for condition in verify_corpus(card_of()).conditions)
     with pytest.raises(ConfigError, match="`max_duplicate_share` must be 0 to 1"):
         verify_corpus(card_of(), VerifySettings(max_duplicate_share=5.0))
+
+
+def test_standard_characters_are_three_levels_without_repeats() -> None:
+    *levels, whole = standard_lists()
+    assert [len(each.characters) for each in levels] == [3500, 3000, 1605]
+    assert len(set(whole.characters)) == len(whole.characters) == 8105
+    # Each level's first and last characters by stroke count, and what is no standard character.
+    for level, inside in zip(levels, ("一乙矗罐", "乂乜爨鹳", "亍䲢"), strict=True):
+        assert set(inside) <= set(level.characters), level.name
+    assert not set("龍書") & set(whole.characters)
+    covered = measure_coverage((), set("一乙乂"), set("一"))
+    assert [(each.covered, each.covered_in_training) for each in covered] == [(2, 1), (1, 0), (0, 0), (3, 1)]
+    assert covered[0].missing == "".join(sorted(set(levels[0].characters) - set("一乙"))[:50])
+
+
+def test_profile_against_counting_one_by_one() -> None:
+    chooser = random.Random(9)
+    documents = [
+        document(n, *("".join(chooser.choices("天地玄黄宇宙，A7 ω", k=chooser.randrange(1, 300))) for _ in range(4)))
+        for n in range(60)
+    ]
+    tallies = [Tally(), Tally(), Tally()]
+    for number, each in enumerate(documents):
+        tallies[number % 3].add(each)
+    profile = profile_of_tallies(tallies)
+    text = "".join(sentence for each in documents for sentence in each.sentences)
+    han = Counter(character for character in text if character in "天地玄黄宇宙")
+    assert profile.kinds == {
+        "han": han.total(),
+        "mark": text.count("，"),
+        "latin": text.count("A"),
+        "digit": text.count("7"),
+        "other_letter": text.count("ω"),
+        "space": text.count(" "),
+    }
+    assert profile.han == 6 and dict(profile.common) == han and profile.rare == {}
+    assert [count for _, count in profile.common] == sorted(han.values(), reverse=True)
+    for histogram, values in (
+        (profile.sentence_lengths, [len(sentence) for each in documents for sentence in each.sentences]),
+        (profile.document_lengths, [sum(map(len, each.sentences)) for each in documents]),
+        (profile.rarity, list(han.values())),
+    ):
+        assert list(histogram.counts) == [
+            sum(low <= value < high for value in values) for low, high in pairwise(histogram.edges)
+        ]
+        assert sum(histogram.counts) == len(values)
+    assert profile.sentence_lengths.edges[:3] == (0, 10, 20)
+    merged = Tally()
+    for tally in tallies:
+        merged.include(Tally.from_json(json.loads(json.dumps(tally.to_json()))))
+    assert profile_of_tallies([merged]) == profile
+
+
+def test_rank_shares_and_rarity() -> None:
+    characters = {chr(0x4E00 + n): 1 + n // 4 for n in range(60)} | {"。": 1000}
+    profile = profile_of(characters, {5: 1}, {3: 1})
+    counts = sorted((1 + n // 4 for n in range(60)), reverse=True)
+    assert profile.rank_shares == {k: pytest.approx(sum(counts[: int(k)]) / sum(counts)) for k in ("10", "50")}
+    assert profile.rare["1"] == "一丁丂七" and profile.rare["2"][0] == "丄" and list(profile.rare)[-1] == "10"
+    assert profile.rarity.edges[:4] == (1, 2, 3, 6) and profile.rarity.counts[:3] == (4, 4, 12)
+    assert sum(profile.rarity.counts) == 60
+
+
+def test_profile_of_nothing() -> None:
+    profile = profile_of({}, {}, {})
+    assert profile.han == 0 and not profile.rank_shares and profile.sentence_lengths.counts == (0,)
+    assert Profile.from_json(json.loads(json.dumps(profile.to_json(), allow_nan=False))) == profile
+
+
+def test_every_character_of_real_use_has_a_kind() -> None:
+    kinds = {"han": "一々〇龘𠮷\u3400", "mark": "，。“”《》—…·!@#$%^&*()_+-=×÷°①㈱€￥←√≠™½＋", "digit": "09７"}
+    kinds |= {"latin": "AzéßĀＺ", "other_letter": "ωЖあアㄅ한ー", "space": " \u3000", "other": "\ue000\U000f0000"}
+    for kind, characters in kinds.items():
+        assert [kind_of(character) for character in characters] == [kind] * len(characters), kind
+
+
+def test_card_of_format_1_is_read(tmp_path: Path) -> None:
+    table = card_of(document(1, "山高水长。")).to_json() | {"format": 1}
+    for name in ("profile", "duplicates_by_unit", "domains"):
+        del table[name]
+    for split in table["splits"].values():
+        del split["domains"]
+    (tmp_path / "card.json").write_text(json.dumps(table), encoding="utf-8")
+    card = load_card(tmp_path)
+    assert card.profile is None and card.whole.domains == {} and card.sentences == 1
+    assert "## Characters" not in card.to_markdown() and "duplicate" in card.summary()

@@ -25,8 +25,11 @@ def _texts() -> list[Traversable]:
 
 def domains() -> tuple[str, ...]:
     """Return the domains that the sample has texts on, in its order."""
-    names = _DOMAINS.split()
-    return tuple(names[int(file.name[:2]) - 1] for file in _texts())
+    return tuple(_domain_of(file) for file in _texts())
+
+
+def _domain_of(file: Traversable) -> str:
+    return _DOMAINS.split()[int(file.name[:2]) - 1]
 
 
 def sample_documents() -> Iterator[Document]:
@@ -43,4 +46,5 @@ def sample_documents() -> Iterator[Document]:
                 source="sample",
                 script="hans",
                 licence="CC0-1.0",
+                domain=_domain_of(file),
             )
