@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from xuebu.analysis.analyze import Analysis, analyze_history
-from xuebu.batches.rows import NUM_SPECIAL
 from xuebu.config import settings_from, to_table, to_toml
 from xuebu.corpus.build import build_corpus
 from xuebu.corpus.card import load_card
@@ -356,10 +355,11 @@ def fill_questions(store: Store, vocabulary: Vocabulary) -> list[tuple[str, str]
     Drawn by a fixed key, not picked: they show what the model does, not what it does best.
     """
     questions: list[tuple[str, str]] = []
+    is_special = vocabulary.special.is_special(vocabulary.num_tokens)
     sentences = np.arange(store.num_sentences)
     for sentence in sentences[np.argsort(draw_bits(key_of("fill questions"), sentences))]:
         ids = store.sentence_tokens(int(sentence))
-        if len(ids) not in _FILL_LENGTHS or (ids < NUM_SPECIAL).any():
+        if len(ids) not in _FILL_LENGTHS or is_special[ids].any():
             continue
         characters = [vocabulary.tokens[token] for token in ids]
         middle = len(characters) // 2

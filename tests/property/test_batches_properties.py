@@ -1,73 +1,192 @@
 """Masking and packing over arbitrary rows."""
 
-import dataclasses
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xuebu.batches.batch import KEPT, MASKED, NO_PAIR, RANDOM, Batch
-from xuebu.batches.masking import mask_tokens
+from xuebu.batches.batch import KEPT, MASKED, MATCHED, NO_PAIR, RANDOM, Batch
+from xuebu.batches.counts import mask_problem
+from xuebu.batches.masking import make_replacements, mask_tokens
 from xuebu.batches.packing import split_micro_batches
+from xuebu.batches.rows import Rows
 from xuebu.batches.settings import BatchSettings
-from xuebu.rng import draw_bits
+from xuebu.batches.units import choose_units, phrase_starts
+from xuebu.rng import draw_bits, draw_uniform
+from xuebu.tokens.special import SpecialIds
 
 VOCAB, MASK, SPECIAL = 30, 4, 5
+REPLACEMENTS = make_replacements(
+    SpecialIds(0, 1, 2, 3, MASK), VOCAB, np.where(np.arange(VOCAB) % 7 == 6, 0, np.arange(VOCAB) ** 2)
+)
+UNITS = ("character", "word", "ngram", "span", "pmi")
+
+
+def words_of(rows):
+    """The words of each row: lists of its maskable tokens, numbered in the batch."""
+    words = {}
+    number = np.cumsum(rows.word_starts)
+    for place in np.flatnonzero(rows.tokens >= SPECIAL):
+        words.setdefault(int(rows.rows[place]), {}).setdefault(int(number[place]), []).append(int(place))
+    return {row: list(found.values()) for row, found in words.items()}
 
 
 @st.composite
-def masking_cases(draw):
-    size = draw(st.integers(0, 80))
-    tokens = np.array(draw(st.lists(st.integers(0, VOCAB - 1), min_size=size, max_size=size)), dtype=np.int32)
-    starts = np.array(draw(st.lists(st.booleans(), min_size=size, max_size=size)), dtype=bool)
-    starts[:1] = True
+def rows_to_mask(draw):
+    """Rows of `[CLS] text [SEP] ...`, texts with [UNK] among their tokens and words of any length."""
+    tokens, starts, places, rows = [], [], [], []
+    sizes = draw(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=3), min_size=1, max_size=5))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    word_share = draw(st.floats(0, 1))
+    for row, texts in enumerate(sizes):
+        tokens, starts, places, rows = [*tokens, 2], [*starts, True], [*places, -1], [*rows, row]
+        for size in texts:
+            ids = np.where(rng.random(size) < 0.1, 1, rng.integers(SPECIAL, VOCAB, size))
+            tokens += [*ids.tolist(), 3]
+            starts += [True, *(rng.random(size - 1) < word_share).tolist(), True]
+            places += [*range(100, 100 + size), -1]
+            rows += [row] * (size + 1)
+    offsets = np.append(np.flatnonzero(np.diff(rows, prepend=-1)), len(rows))
+    return Rows(
+        tokens=np.array(tokens, dtype=np.int32),
+        segment_ids=np.zeros(len(tokens), dtype=np.int8),
+        word_starts=np.array(starts),
+        row_offsets=offsets,
+        rows=np.array(rows),
+        places=np.array(places),
+    )
+
+
+@st.composite
+def maskings(draw, units=UNITS):
     share = draw(st.floats(0, 1))
-    settings_ = BatchSettings(
+    return BatchSettings(
         mask_rate=draw(st.floats(0.01, 0.9)),
-        mask_unit=draw(st.sampled_from(["character", "word"])),
+        mask_unit=draw(st.sampled_from(units)),
+        ngram_weights=tuple(draw(st.lists(st.floats(0.01, 1), min_size=1, max_size=5))),
+        span_end=draw(st.floats(0.01, 1)),
+        mask_budget=draw(st.sampled_from(["bernoulli", "exact"])),
+        max_predictions=draw(st.sampled_from([0, 1, 3, 10])),
+        mask_replacement=draw(st.sampled_from(["mask", "matched"])),
         mask_token_share=share,
         random_token_share=draw(st.floats(0, 1)) * (1 - share),
     )
-    return tokens, starts, settings_, draw(st.integers(0, 2**63))
 
 
-def run(tokens, keys, counters, starts, settings_):
-    return mask_tokens(tokens, keys, counters, starts, settings_, num_tokens=VOCAB, mask_id=MASK, num_special=SPECIAL)
+def run(rows, settings_, key):
+    keys = draw_bits(key, rows.rows)
+    counters = np.arange(len(rows.tokens)) - rows.row_offsets[rows.rows]
+    return mask_tokens(rows, keys, counters, settings_, REPLACEMENTS, rate=settings_.mask_rate)
 
 
-@given(masking_cases())
-def test_masking_keeps_labels_and_specials(case):
-    tokens, starts, settings_, key = case
-    keys, counters = np.full(len(tokens), key, dtype=np.uint64), np.arange(len(tokens))
-    masked = run(tokens, keys, counters, starts, settings_)
+def part_of(rows, chosen):
+    """Some rows, in another order."""
+    tokens = np.concatenate([np.arange(*rows.row_offsets[row : row + 2]) for row in chosen])
+    lengths = np.diff(rows.row_offsets)[chosen]
+    return tokens, Rows(
+        tokens=rows.tokens[tokens],
+        segment_ids=rows.segment_ids[tokens],
+        word_starts=rows.word_starts[tokens],
+        row_offsets=np.append(0, np.cumsum(lengths)),
+        rows=np.repeat(np.arange(len(chosen)), lengths),
+        places=rows.places[tokens],
+    )
+
+
+@given(rows_to_mask(), maskings(), st.integers(0, 2**63))
+def test_masking_keeps_labels_and_specials(rows, settings_, key):
+    tokens = rows.tokens
+    masked = run(rows, settings_, key)
     chosen = np.zeros(len(tokens), dtype=bool)
     chosen[masked.positions] = True
     assert (np.diff(masked.positions) > 0).all()
     assert (masked.labels == tokens[masked.positions]).all() and (masked.labels >= SPECIAL).all()
     assert (masked.input_ids[~chosen] == tokens[~chosen]).all()
-    shown = masked.input_ids[masked.positions]
-    assert (shown[masked.kinds == MASKED] == MASK).all()
-    assert (shown[masked.kinds == KEPT] == masked.labels[masked.kinds == KEPT]).all()
-    replaced = shown[masked.kinds == RANDOM]
+    shown, kinds = masked.input_ids[masked.positions], masked.kinds
+    assert (shown[kinds == MASKED] == MASK).all()
+    assert (shown[kinds == KEPT] == masked.labels[kinds == KEPT]).all()
+    replaced = shown[(kinds == RANDOM) | (kinds == MATCHED)]
     assert ((replaced >= SPECIAL) & (replaced < VOCAB)).all()
-    if settings_.mask_unit == "word":
-        word = np.cumsum(starts) - 1
-        for number in range(word[-1] + 1 if len(word) else 0):
-            assert len(set(chosen[(word == number) & (tokens >= SPECIAL)].tolist())) <= 1
+    assert (shown[kinds == MATCHED] != masked.labels[kinds == MATCHED]).all()
+    assert (kinds != (MASKED if settings_.mask_replacement == "matched" else MATCHED)).all()
 
 
-@given(masking_cases(), st.randoms(use_true_random=False))
-def test_a_tokens_draws_are_its_own(case, random):
-    """In another order, and with half of the rows gone, each token meets the same fate."""
-    tokens, _, settings_, key = case
-    settings_ = dataclasses.replace(settings_, mask_unit="character")
-    keys, counters = draw_bits(key, np.arange(len(tokens)) // 7), np.arange(len(tokens)) % 7
-    order = np.array(random.sample(range(len(tokens)), len(tokens) // 2), dtype=np.int64)
-    ones = np.ones(len(tokens), dtype=bool)
-    whole = run(tokens, keys, counters, ones, settings_)
-    part = run(tokens[order], keys[order], counters[order], ones[order], settings_)
-    assert (part.input_ids == whole.input_ids[order]).all()
-    assert set(order[part.positions].tolist()) == set(order.tolist()) & set(whole.positions.tolist())
+@given(rows_to_mask(), maskings(UNITS[1:]), st.integers(0, 2**63))
+def test_whole_words_are_whole(rows, settings_, key):
+    chosen = set(run(rows, settings_, key).positions.tolist())
+    for words in words_of(rows).values():
+        for word in words:
+            assert len(chosen & set(word)) in (0, len(word))
+
+
+@given(rows_to_mask(), maskings(), st.integers(0, 2**63))
+def test_budgets(rows, settings_, key):
+    """Within its budget, and if exact, no further unit fits: of single tokens, it is met to the token."""
+    masked = run(rows, settings_, key)
+    chosen = set(masked.positions.tolist())
+    for row, words in words_of(rows).items():
+        size = sum(map(len, words))
+        found = len(chosen & {token for word in words for token in word})
+        budget = max(1, round(settings_.mask_rate * size)) if settings_.mask_budget == "exact" else size
+        budget = min(budget, settings_.max_predictions or budget)
+        assert found <= budget
+        if settings_.mask_budget == "exact" and settings_.mask_unit == "character":
+            assert found == budget
+        if settings_.mask_budget == "exact" and settings_.mask_unit in ("word", "pmi"):
+            left = [len(word) for word in words if not chosen & set(word)]
+            assert not left or min(left) > budget - found, row
+    assert not mask_problem(masked.counts, settings_)
+
+
+@given(rows_to_mask(), maskings(), st.integers(0, 2**63), st.randoms(use_true_random=False))
+def test_a_rows_masks_are_its_own(rows, settings_, key, random):
+    """In another order, and with some of the rows gone, each row meets the same fate."""
+    count = len(rows.row_offsets) - 1
+    chosen = np.array(random.sample(range(count), random.randint(1, count)))
+    tokens, some = part_of(rows, chosen)
+    whole = run(rows, settings_, key)
+    keys = draw_bits(key, chosen)[some.rows]
+    counters = np.arange(len(some.tokens)) - some.row_offsets[some.rows]
+    part = mask_tokens(some, keys, counters, settings_, REPLACEMENTS, rate=settings_.mask_rate)
+    assert (part.input_ids == whole.input_ids[tokens]).all()
+    assert set(tokens[part.positions].tolist()) == set(tokens.tolist()) & set(whole.positions.tolist())
+
+
+@given(st.lists(st.tuples(st.integers(1, 7), st.floats(0, 1, exclude_max=True)), min_size=1, max_size=40), st.data())
+def test_budgets_are_filled_as_one_by_one(units, data):
+    """The vectorized filling equals going through the units in the order of their draws."""
+    sizes = np.array([size for size, _ in units])
+    draws = np.array([draw for _, draw in units])
+    rows = np.sort(data.draw(st.lists(st.integers(0, 4), min_size=len(units), max_size=len(units))))
+    budgets = np.array(data.draw(st.lists(st.integers(0, 20), min_size=5, max_size=5)))
+    expected, left = np.zeros(len(units), dtype=bool), budgets.copy()
+    for unit in sorted(range(len(units)), key=lambda unit: (rows[unit], draws[unit], unit)):
+        if sizes[unit] <= left[rows[unit]]:
+            expected[unit] = True
+            left[rows[unit]] -= sizes[unit]
+    assert (choose_units(sizes, rows, draws, 0.0, budgets, exact=True) == expected).all()
+
+
+@given(rows_to_mask(), maskings(("ngram", "span")), st.integers(0, 2**63))
+def test_phrases_are_cut_as_one_by_one(rows, settings_, key):
+    """Pointer doubling equals walking through each text, and no unit is longer than what its row has to mask."""
+    weights, rate = settings_.length_weights(), settings_.mask_rate
+    draws = draw_uniform(key, np.arange(len(rows.tokens)))
+    starts = phrase_starts(rows.word_starts, rows.is_text, rows.row_offsets, draws, weights=weights, rate=rate)
+    expected = np.zeros(len(rows.tokens), dtype=bool)
+    for row in range(len(rows.row_offsets) - 1):
+        first, last = rows.row_offsets[row : row + 2]
+        begins = [place for place in range(first, last) if rows.word_starts[place]]
+        words = sum(bool(rows.is_text[place]) for place in begins)
+        longest = min(max(1, int(rate * words + 1e-9)), len(weights))
+        left = 0
+        for place in begins:
+            if not rows.is_text[place] or not rows.is_text[place - 1] or not left:
+                expected[place] = True
+                share = draws[place] * weights[:longest].sum()
+                left = next((n + 1 for n in range(longest) if share < weights[: n + 1].sum()), longest)
+                left = left if rows.is_text[place] else 1
+            left -= 1
+    assert (starts == expected).all()
 
 
 @st.composite

@@ -25,7 +25,6 @@ from xuebu.batches.contexts import (
 )
 from xuebu.batches.held_out import HELD_OUT_MASKING
 from xuebu.batches.ngram import BUCKETS, COMPONENTS, corrupt_neighbors, default_weights, fit_weights, guess
-from xuebu.batches.rows import NUM_SPECIAL
 from xuebu.errors import StoreError
 from xuebu.progress import SILENT, Progress
 from xuebu.rng import draw_uniform, key_of, permute
@@ -169,6 +168,7 @@ def score_baselines(
     questions = concatenate(list(held_out_batches))
     if not questions.num_predictions:
         raise ValueError("the held-out batches hold no masked token")
+    ordinary = vocabulary.special.ordinary_ids(vocabulary.num_tokens)
     documents = _draw_documents(train_store, max_tokens)
     held_back = _draw_held_back(train_store, documents)
     with progress.task("counting baselines", total=4, unit="steps") as task:
@@ -188,15 +188,15 @@ def score_baselines(
             masking=HELD_OUT_MASKING,
         )
         task.advance()
-        threshold, training_accuracy, num_training_pairs = _choose_threshold(train_batches, counts)
+        threshold, training_accuracy, num_training_pairs = _choose_threshold(train_batches, counts, ordinary)
         task.advance()
-    most_frequent = NUM_SPECIAL + int(counts.unigram[NUM_SPECIAL:].argmax())
+    most_frequent = int(ordinary[counts.unigram[ordinary].argmax()])
     judged = questions.nsp_labels != NO_PAIR
     if judged.any() and threshold is None:
         raise ValueError(
             "held-out pairs are to be judged, but the training batches hold no pair to choose a threshold on"
         )
-    overlap = pair_overlap(questions, counts)[judged]
+    overlap = pair_overlap(questions, counts, ordinary)[judged]
     called_neighbors = overlap >= (threshold if threshold is not None else 0.0)
     return Baselines(
         most_frequent_correct=questions.labels == most_frequent,
@@ -260,22 +260,29 @@ def _fit(store: Store, documents: Int64, held_back: Bool, vocabulary: Vocabulary
     return fit_weights(counts, neighbors, np.concatenate(answers)), len(neighbors)
 
 
-def pair_overlap(batch: Batch, counts: Counts) -> Float64:
+def pair_overlap(batch: Batch, counts: Counts, ordinary: npt.NDArray[np.int32]) -> Float64:
     """Return how much the two sentences of each row overlap, 0 to 1, float64[B].
 
     The cosine between the sets of tokens of a and b, each token weighted by its inverse frequency -ln p: a rare
     character in common says more than 的. Special tokens count for nothing.
 
+    Args:
+        batch: rows of pairs.
+        counts: for the frequencies.
+        ordinary: int32[K], the ids that are no special tokens.
+
     Source: Salton and Buckley 1988, "Term-weighting approaches in automatic text retrieval", with binary term counts.
     """
     base = len(counts.unigram)
     rows = np.repeat(np.arange(batch.num_rows), np.diff(batch.row_offsets))
-    is_text = batch.input_ids >= NUM_SPECIAL
+    squared = np.zeros(base)
+    squared[ordinary] = np.log(counts.unigram[ordinary]) ** 2
+    is_ordinary = np.zeros(base, dtype=np.bool_)
+    is_ordinary[ordinary] = True
+    is_text = is_ordinary[batch.input_ids]
     codes = rows * base + batch.input_ids
     first = np.unique(codes[is_text & (batch.segment_ids == 0)])
     second = np.unique(codes[is_text & (batch.segment_ids == 1)])
-    squared = np.zeros(base)
-    squared[NUM_SPECIAL:] = np.log(counts.unigram[NUM_SPECIAL:]) ** 2
 
     def weigh(codes: Int64) -> Float64:
         sums = np.bincount(codes // base, weights=squared[codes % base], minlength=batch.num_rows)
@@ -285,12 +292,14 @@ def pair_overlap(batch: Batch, counts: Counts) -> Float64:
     return shared / np.maximum(np.sqrt(weigh(first) * weigh(second)), 1e-12)
 
 
-def _choose_threshold(batches: Iterable[Batch], counts: Counts) -> tuple[float | None, float | None, int]:
+def _choose_threshold(
+    batches: Iterable[Batch], counts: Counts, ordinary: npt.NDArray[np.int32]
+) -> tuple[float | None, float | None, int]:
     """Return the overlap that parts training pairs best, the fraction judged rightly, and how many pairs there were."""
     overlaps, labels = [], []
     for batch in batches:
         judged = batch.nsp_labels != NO_PAIR
-        overlaps.append(pair_overlap(batch, counts)[judged])
+        overlaps.append(pair_overlap(batch, counts, ordinary)[judged])
         labels.append(batch.nsp_labels[judged] == 1)
     if not sum(map(len, labels)):
         return None, None, 0

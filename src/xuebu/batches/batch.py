@@ -7,18 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-MASKED, RANDOM, KEPT = 0, 1, 2
-"""Values of `mask_kinds`: the token was replaced by [MASK], by a random token, or kept."""
+from xuebu.batches.counts import MaskCounts
+
+MASKED, RANDOM, KEPT, MATCHED = 0, 1, 2, 3
+"""Values of `mask_kinds`: the token was replaced by [MASK], by a random token, kept, or replaced by a token of similar
+frequency."""
 
 NO_PAIR = -1
-"""In `nsp_labels` and `row_documents`: this row has no second sentence to judge."""
+"""In `nsp_labels`: the row is not to be judged; in `row_documents`: it has no second part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
     """All sequences of one optimizer update (or of one evaluation), one after another.
 
-    Each row is `[CLS] a [SEP] b [SEP]`, or `[CLS] a [SEP]` where there are no pairs.
+    Each row is `[CLS] a [SEP] b [SEP]`, or `[CLS] a [SEP]` where there are no pairs; full rows hold further runs of
+    text, each with [SEP] after it. a and b are sentences, or segments of several.
 
     Attributes:
         step: the update it belongs to, from 1; 0 for an evaluation.
@@ -27,9 +31,11 @@ class Batch:
         row_offsets: int64[B + 1], where each row begins and ends.
         masked_positions: int64[M], the positions to predict, increasing indices into N.
         labels: int32[M], their original ids.
-        mask_kinds: int8[M], MASKED, RANDOM or KEPT.
-        nsp_labels: int8[B], 1 if b truly follows a, 0 if not, NO_PAIR if the row is not to be judged.
-        row_documents: int64[B, 2], the store's document index of a and b.
+        mask_kinds: int8[M], MASKED, RANDOM, KEPT or MATCHED.
+        nsp_labels: int8[B], 1 if b truly follows a, 0 if not (by the objective, b is of another document, or a follows
+            b), NO_PAIR if the row is not to be judged. Each is read at the [CLS] of its row.
+        row_documents: int64[B, 2], the store's document index of a and b; of full rows, that of the first run.
+        masking: what masking did, in sums; None where that is not known.
     """
 
     step: int
@@ -41,6 +47,7 @@ class Batch:
     mask_kinds: npt.NDArray[np.int8]
     nsp_labels: npt.NDArray[np.int8]
     row_documents: npt.NDArray[np.int64]
+    masking: MaskCounts | None = None
 
     @property
     def num_rows(self) -> int:
@@ -59,12 +66,12 @@ class Batch:
 
     @property
     def num_judged_pairs(self) -> int:
-        """Number of rows with a next-sentence label."""
+        """Number of rows with a label of their pair."""
         return int((self.nsp_labels != NO_PAIR).sum())
 
     @property
     def prediction_documents(self) -> npt.NDArray[np.int64]:
-        """int64[M]: the document that each masked token stands in."""
+        """int64[M]: the document that each masked token stands in (not for full rows across documents)."""
         rows = np.searchsorted(self.row_offsets, self.masked_positions, side="right") - 1
         segments = self.segment_ids[self.masked_positions].astype(np.int64)
         return self.row_documents[rows, segments]
@@ -72,6 +79,7 @@ class Batch:
 
 def concatenate(batches: list[Batch]) -> Batch:
     """Return one evaluation batch of the rows of several, in order; `batches` must not be empty."""
+    counts = [batch.masking for batch in batches if batch.masking is not None]
     token_starts = np.cumsum([0, *(batch.num_tokens for batch in batches)])
     return Batch(
         step=0,
@@ -87,4 +95,5 @@ def concatenate(batches: list[Batch]) -> Batch:
         mask_kinds=np.concatenate([batch.mask_kinds for batch in batches]),
         nsp_labels=np.concatenate([batch.nsp_labels for batch in batches]),
         row_documents=np.concatenate([batch.row_documents for batch in batches]),
+        masking=sum(counts[1:], start=counts[0]) if len(counts) == len(batches) else None,
     )

@@ -56,13 +56,13 @@ def read_neighbors(batch: Batch, vocabulary: Vocabulary) -> Int64:
     """
     boundary = vocabulary.num_tokens
     ids = batch.input_ids.astype(np.int64)
-    is_end = ids == vocabulary.sep_id
-    opens = is_end | (ids == vocabulary.cls_id)
+    is_end = ids == vocabulary.special.sep
+    opens = is_end | (ids == vocabulary.special.cls)
     opens[batch.row_offsets[1:] - 1] = False  # the last [SEP] of a row opens nothing
     ends = np.flatnonzero(is_end)
     lengths = ends - np.flatnonzero(opens) - 1
-    codes = np.where(ids == vocabulary.mask_id, UNUSABLE, ids)
-    codes[ids == vocabulary.cls_id] = boundary
+    codes = np.where(ids == vocabulary.special.mask, UNUSABLE, ids)
+    codes[ids == vocabulary.special.cls] = boundary
     codes[ends] = boundary
     to_the_right = codes.copy()
     to_the_right[ends[lengths == lengths.max(initial=0)]] = UNUSABLE
@@ -254,7 +254,9 @@ def count_contexts(chunks: Iterable[tuple[Int64, Int64]], questions: Int64, voca
         for kind, (codes, counts) in found.items()
     }
     smoothed = unigram + 0.5
-    smoothed[[vocabulary.pad_id, vocabulary.cls_id, vocabulary.sep_id, vocabulary.mask_id]] = 0.0
+    no_text = vocabulary.special.is_special(vocabulary.num_tokens)
+    no_text[vocabulary.special.unk] = False
+    smoothed[no_text] = 0.0
     return Counts(
         contexts=index.questions,
         continuations=continuations,

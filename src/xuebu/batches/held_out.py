@@ -7,18 +7,23 @@ masks, so that runs of any recipe are scored on the same questions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from xuebu.batches.batch import NO_PAIR, Batch
-from xuebu.batches.loader import finish_batch
+from xuebu.batches.loader import make_batch
+from xuebu.batches.masking import make_replacements, mask_tokens
 from xuebu.batches.rows import assemble_rows
+from xuebu.batches.samples import cut_chunks, document_at, two_part_rows
 from xuebu.batches.settings import BatchSettings, EvaluationSettings
 from xuebu.errors import StoreError
 from xuebu.rng import draw_bits, key_of
 from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary
+
+Int64 = npt.NDArray[np.int64]
 
 _ROWS_PER_BATCH = 64
 _MAX_ROUNDS = 50
@@ -29,26 +34,51 @@ HELD_OUT_MASKING = BatchSettings(
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """The parts of held-out rows: sentences, or chunks of several where training fills its sequences.
+
+    Attributes:
+        first: int64[Q], the first sentence of each part, increasing.
+        end: int64[Q], the sentence after its last.
+    """
+
+    first: Int64
+    end: Int64
+
+    def neighbors(self, store: Store) -> Int64:
+        """Return the parts whose successor truly follows them."""
+        return np.flatnonzero((self.first[1:] == self.end[:-1]) & ~store.gap_before[self.first[1:]])
+
+
+def held_out_parts(store: Store, batches: BatchSettings) -> Parts:
+    """Return the parts of a store: sentences, or chunks of them in one document, as long as a row has room for."""
+    if batches.sequences in ("segments", "full"):
+        return Parts(*cut_chunks(store, batches.sentence_tokens, past=False))
+    sentences = np.arange(store.num_sentences)
+    return Parts(sentences, sentences + 1)
+
+
 def held_out_pairs(
-    store: Store, max_pairs_per_group: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int8]]:
-    """Return disjoint sentence pairs of a store: first, second and label, each [number of pairs].
+    store: Store, max_pairs_per_group: int, parts: Parts | None = None
+) -> tuple[Int64, Int64, npt.NDArray[np.int8]]:
+    """Return disjoint pairs of parts (None: of sentences) of a store: first, second and label, each [number of pairs].
 
     Of each group at most `max_pairs_per_group` are taken: one article of book length would else decide the figure, and
     make its interval useless.
 
-    Neighbors are taken two by two along each unbroken run of sentences, so that no sentence is used twice. Every
-    other pair then hands its second sentence on to the next such pair of another group (same source and script):
-    labels are balanced, and all second sentences come from the same pool of texts. A pair for which no stranger is
-    left, or that would upset the balance, keeps its true neighbor and the label NO_PAIR: it is scored for masked
-    tokens only.
+    Neighbors are taken two by two along each unbroken run, so that no part is used twice. Every other pair then hands
+    its second part on to the next such pair of another group (same source and script): labels are balanced, and all
+    second parts come from the same pool of texts. A pair for which no stranger is left, or that would upset the
+    balance, keeps its true neighbor and the label NO_PAIR: it is scored for masked tokens only.
     """
-    anchors = np.asarray(store.anchors)
+    anchors = np.asarray(store.anchors) if parts is None else parts.neighbors(store)
     runs = np.concatenate([[0], np.cumsum(np.diff(anchors) != 1)]) if len(anchors) else np.zeros(0, dtype=np.int64)
     place_in_run = np.arange(len(anchors)) - np.searchsorted(runs, runs, side="left")
     first = anchors[place_in_run % 2 == 0]
-    documents = store.document_of(first)
-    order = np.argsort(draw_bits(key_of("held-out order"), first ^ store.document_key[documents].astype(np.int64)))
+    sentences = first if parts is None else parts.first[first]
+    documents = store.document_of(sentences)
+    order = np.argsort(draw_bits(key_of("held-out order"), sentences ^ store.document_key[documents].astype(np.int64)))
     order = order[_rank_within(store.document_group[documents[order]]) < max_pairs_per_group]
     first, documents = first[order], documents[order]
     second = first + 1
@@ -134,34 +164,42 @@ def held_out_batches(
 def _round(
     store: Store, vocabulary: Vocabulary, batches: BatchSettings, max_pairs_per_group: int, round_number: int
 ) -> Iterator[Batch]:
-    if batches.objective == "nsp":
-        first, second, labels = held_out_pairs(store, max_pairs_per_group)
-    else:
-        first = np.arange(store.num_sentences)
-        first = first[np.argsort(draw_bits(key_of("held-out order"), first))]
-        first = first[_rank_within(store.document_group[store.document_of(first)]) < 2 * max_pairs_per_group]
-        labels = np.full(len(first), NO_PAIR, dtype=np.int8)
+    parts = held_out_parts(store, batches)
+    first, second, labels = _questions(store, batches, parts, max_pairs_per_group)
+    offsets = store.sentence_offsets
+    replacements = make_replacements(vocabulary.special, vocabulary.num_tokens)
     mask_key = key_of("held-out mask", round_number)
     for start in range(0, len(first), _ROWS_PER_BATCH):
         part = slice(start, start + _ROWS_PER_BATCH)
-        seconds = second[part] if batches.objective == "nsp" else None
-        rows = assemble_rows(
-            store, vocabulary, first[part], seconds, max_tokens=batches.sentence_tokens, with_words=False
-        )
-        sentences = np.maximum(rows.sentences, 0)
-        documents = store.document_of(sentences)
+        chosen = first[part, None] if second is None else np.stack([first[part], second[part]], axis=1)
+        begins = offsets[parts.first[chosen]]
+        lengths = np.minimum(offsets[parts.end[chosen]] - begins, batches.sentence_tokens)
+        drawn = two_part_rows(store, begins, lengths, labels[part])
+        rows = assemble_rows(store, vocabulary, drawn.spans, with_words=False)
+        places = np.maximum(rows.places, 0)
+        documents = document_at(store, places)
         keys = draw_bits(mask_key, store.document_key[documents])
-        first_tokens = store.sentence_offsets[store.document_offsets[documents]]
-        counters = store.sentence_offsets[sentences] - first_tokens + rows.offsets
-        yield finish_batch(
-            0,
-            rows,
-            store,
-            vocabulary,
-            HELD_OUT_MASKING,
-            mask_keys=keys,
-            mask_counters=counters,
-            first=first[part],
-            second=seconds,
-            nsp_labels=labels[part],
-        )
+        counters = places - offsets[store.document_offsets[documents]]
+        masked = mask_tokens(rows, keys, counters, HELD_OUT_MASKING, replacements, rate=HELD_OUT_MASKING.mask_rate)
+        yield make_batch(0, rows, drawn, masked)
+
+
+def _questions(
+    store: Store, batches: BatchSettings, parts: Parts, max_pairs_per_group: int
+) -> tuple[Int64, Int64 | None, npt.NDArray[np.int8]]:
+    """Return first part, second part (None: there is none) and label of each row."""
+    if not batches.has_pairs:
+        first = np.arange(len(parts.first))
+        sentences = parts.first
+        order = np.argsort(draw_bits(key_of("held-out order"), sentences))
+        order = order[_rank_within(store.document_group[store.document_of(sentences[order])]) < 2 * max_pairs_per_group]
+        return first[order], None, np.full(len(order), NO_PAIR, dtype=np.int8)
+    first, second, labels = held_out_pairs(store, max_pairs_per_group, parts)
+    match batches.objective:
+        case "mlm":
+            return first, first + 1, np.full(len(first), NO_PAIR, dtype=np.int8)
+        case "sop":  # every other pair, its own neighbors in the wrong order
+            labels = (np.arange(len(first)) % 2 == 0).astype(np.int8)
+            follows = labels == 1
+            return np.where(follows, first, first + 1), np.where(follows, first + 1, first), labels
+    return first, second, labels

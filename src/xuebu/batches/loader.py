@@ -9,23 +9,24 @@ from collections.abc import Callable, Generator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from xuebu.batches.batch import NO_PAIR, Batch
-from xuebu.batches.masking import mask_tokens
-from xuebu.batches.pairs import check_strangers, draw_strangers
-from xuebu.batches.rows import NUM_SPECIAL, Rows, assemble_rows
-from xuebu.batches.settings import BatchSettings
+from xuebu.batches.batch import Batch
+from xuebu.batches.masking import MaskedTokens, make_replacements, mask_tokens
+from xuebu.batches.rows import Rows, assemble_rows
+from xuebu.batches.samples import LABEL, Drawn, draw_rows, find_samples
+from xuebu.batches.settings import WORD_UNITS, BatchSettings
 from xuebu.errors import StoreError
 from xuebu.rng import draw_bits, key_of, permute
 from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary
 
+_COUNT_PIECE = 1 << 22  # tokens counted at once
+
 
 class Loader:
     """Batches of a store by number.
 
-    A sample is an anchor: with pairs, a sentence that has a true successor; without, any sentence. An epoch visits
-    every anchor once, in an order that a keyed permutation gives; the batch of a step takes the next
-    `sequences_per_step` samples and may reach across the edge of an epoch.
+    An epoch visits every sample once (see `samples`), in an order that a keyed permutation gives; the batch of a step
+    takes the next `sequences_per_step` samples and may reach across the edge of an epoch.
 
     Args:
         store: the training tokens.
@@ -34,25 +35,43 @@ class Loader:
         seed: the run's seed.
 
     Raises:
-        StoreError: the vocabulary is another than the store's, there is nothing to train on, or a source has neighbors
-            but no strangers.
+        StoreError: the vocabulary is another than the store's, there is nothing to train on, a source has neighbors but
+            no strangers, or the store is not cut as the settings need it.
     """
 
     def __init__(self, store: Store, vocabulary: Vocabulary, settings: BatchSettings, seed: int) -> None:
         if store.vocabulary_digest != vocabulary.digest:
             raise StoreError(f"{store.folder}: built with another vocabulary; build the store again")
+        if settings.mask_unit == "pmi" and not store.segmenter.startswith("pmi"):
+            raise StoreError(
+                f'{store.folder}: `batches.mask_unit` = "pmi" needs a store cut by collocations, and this one is cut '
+                f'by {store.segmenter}; build it with `store.segmenter` = "pmi", or mask by "word"'
+            )
         self.store, self.vocabulary, self.settings, self.seed = store, vocabulary, settings, seed
-        self.num_samples = len(store.anchors) if settings.objective == "nsp" else store.num_sentences
-        if not self.num_samples:
-            hint = 'no two sentences are neighbors; train with objective = "mlm"' if store.num_sentences else "is empty"
-            raise StoreError(f"{store.folder}: {hint}")
-        if settings.objective == "nsp":
-            check_strangers(store)
+        self.samples = find_samples(store, settings)
+        counts = None
+        if settings.mask_replacement == "matched":
+            counts = count_store_tokens(store, vocabulary.num_tokens)
+        self.replacements = make_replacements(vocabulary.special, vocabulary.num_tokens, counts)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of an epoch."""
+        return self.samples.count
 
     def count_cut_tokens(self) -> int:
-        """Return how many tokens of the store stand beyond the longest part of a sentence that a row takes."""
-        lengths = np.diff(self.store.sentence_offsets)
-        return int(np.maximum(lengths - self.settings.sentence_tokens, 0).sum())
+        """Return how many tokens of the store no row of an epoch has room for.
+
+        Those beyond the longest part of a sentence that a row takes; of segments, those beyond the length of their
+        sequence, other ones in each epoch.
+        """
+        if self.settings.sequences == "segments":
+            assert self.samples.first is not None and self.samples.end is not None
+            offsets, limit = self.store.sentence_offsets, self.settings.text_tokens
+            lengths = offsets[self.samples.end] - offsets[self.samples.first]
+        else:
+            lengths, limit = np.diff(self.store.sentence_offsets), self.settings.sentence_tokens
+        return int(np.maximum(lengths - limit, 0).sum())
 
     def epoch_of(self, step: int) -> float:
         """Return how many epochs lie behind the end of a step (1-based)."""
@@ -65,48 +84,44 @@ class Loader:
             step: number of the update.
             skips: numbers of batches that were left out; the step takes the next one that was not.
         """
+        return self.compose(step, skips)[0]
+
+    def compose(self, step: int, skips: Sequence[int] = (), *, with_words: bool = False) -> tuple[Batch, Rows]:
+        """Return the batch of a step, and its rows before masking.
+
+        Args:
+            step, skips: as in `batch`.
+            with_words: read word starts even where masking does not need them; the batch is the same.
+        """
         if step < 1:
             raise ValueError(f"steps are numbered from 1, not {step}")
-        count, number = self.settings.sequences_per_step, batch_of_step(step, skips)
+        settings, number = self.settings, batch_of_step(step, skips)
+        count = settings.sequences_per_step
         samples = np.arange((number - 1) * count, number * count, dtype=np.int64)
         epochs, places = np.divmod(samples, self.num_samples)
-        anchors = np.empty(count, dtype=np.int64)
+        index = np.empty(count, dtype=np.int64)
         keys = np.empty(count, dtype=np.uint64)
         for epoch in np.unique(epochs):
             rows = epochs == epoch
-            index = permute(places[rows], self.num_samples, key_of(self.seed, "order", int(epoch)))
-            anchors[rows] = self.store.anchors[index] if self.settings.objective == "nsp" else index
-            keys[rows] = draw_bits(key_of(self.seed, "sample", int(epoch)), anchors[rows])
-        if self.settings.objective == "nsp":
-            follows = samples % 2 == 0  # exactly half of every even-sized batch
-            second = anchors + 1
-            strangers = ~follows
-            second[strangers] = draw_strangers(self.store, anchors[strangers], draw_bits(keys[strangers], 1))
-            labels = follows.astype(np.int8)
+            index[rows] = permute(places[rows], self.num_samples, key_of(self.seed, "order", int(epoch)))
+            copy = int(epoch % settings.static_copies if settings.static_copies else epoch)
+            keys[rows] = draw_bits(key_of(self.seed, "sample", copy), self.samples.names(index[rows]))
+        if settings.static_copies:  # fixed with the copy, so only half of them on average
+            follows = draw_bits(keys, LABEL) % np.uint64(2) == 0
         else:
-            second, labels = None, np.full(count, NO_PAIR, dtype=np.int8)
-        rows = assemble_rows(
-            self.store,
-            self.vocabulary,
-            anchors,
-            second,
-            max_tokens=self.settings.sentence_tokens,
-            with_words=self.settings.mask_unit == "word",
-        )
-        mask_keys = draw_bits(keys, 0)[rows.rows]
-        counters = np.arange(len(rows.tokens)) - rows.row_offsets[rows.rows]
-        return finish_batch(
-            step,
+            follows = samples % 2 == 0  # exactly half of every even-sized batch
+        drawn = draw_rows(self.store, settings, self.samples, index, keys=keys, follows=follows)
+        words = with_words or settings.mask_unit in WORD_UNITS
+        rows = assemble_rows(self.store, self.vocabulary, drawn.spans, with_words=words)
+        masked = mask_tokens(
             rows,
-            self.store,
-            self.vocabulary,
-            self.settings,
-            mask_keys=mask_keys,
-            mask_counters=counters,
-            first=anchors,
-            second=second,
-            nsp_labels=labels,
+            draw_bits(keys, 0)[rows.rows],
+            np.arange(len(rows.tokens)) - rows.row_offsets[rows.rows],
+            settings,
+            self.replacements,
+            rate=settings.rate_at(number),
         )
+        return make_batch(step, rows, drawn, masked), rows
 
 
 def batch_of_step(step: int, skips: Sequence[int]) -> int:
@@ -117,34 +132,8 @@ def batch_of_step(step: int, skips: Sequence[int]) -> int:
     return number
 
 
-def finish_batch(
-    step: int,
-    rows: Rows,
-    store: Store,
-    vocabulary: Vocabulary,
-    settings: BatchSettings,
-    *,
-    mask_keys: npt.NDArray[np.uint64],
-    mask_counters: npt.NDArray[np.int64],
-    first: npt.NDArray[np.int64],
-    second: npt.NDArray[np.int64] | None,
-    nsp_labels: npt.NDArray[np.int8],
-) -> Batch:
-    """Mask assembled rows and return them as a batch."""
-    masked = mask_tokens(
-        rows.tokens,
-        mask_keys,
-        mask_counters,
-        rows.word_starts,
-        settings,
-        num_tokens=vocabulary.num_tokens,
-        mask_id=vocabulary.mask_id,
-        num_special=NUM_SPECIAL,
-    )
-    documents = np.full((len(first), 2), NO_PAIR, dtype=np.int64)
-    documents[:, 0] = store.document_of(first)
-    if second is not None:
-        documents[:, 1] = store.document_of(second)
+def make_batch(step: int, rows: Rows, drawn: Drawn, masked: MaskedTokens) -> Batch:
+    """Return masked rows as a batch."""
     return Batch(
         step=step,
         input_ids=masked.input_ids,
@@ -153,9 +142,19 @@ def finish_batch(
         masked_positions=masked.positions,
         labels=masked.labels,
         mask_kinds=masked.kinds,
-        nsp_labels=nsp_labels,
-        row_documents=documents,
+        nsp_labels=drawn.labels,
+        row_documents=drawn.documents,
+        masking=masked.counts,
     )
+
+
+def count_store_tokens(store: Store, num_tokens: int) -> npt.NDArray[np.int64]:
+    """Return int64[num_tokens], how often each token stands in a store, read in pieces of bounded size."""
+    counts = np.zeros(num_tokens, dtype=np.int64)
+    for start in range(0, store.num_tokens, _COUNT_PIECE):
+        piece = store.read_tokens(start, min(start + _COUNT_PIECE, store.num_tokens))
+        counts += np.bincount(piece, minlength=num_tokens)
+    return counts
 
 
 def prefetch(make: Callable[[int], Batch], first: int, last: int, depth: int = 4) -> Generator[Batch, None, None]:

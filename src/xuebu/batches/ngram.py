@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from xuebu.batches.contexts import LEFT, RIGHT, UNUSABLE, Counts, Float64, Int64
-from xuebu.batches.rows import NUM_SPECIAL
 from xuebu.batches.settings import BatchSettings
 from xuebu.rng import draw_below, draw_uniform, key_of
 from xuebu.tokens.vocab import Vocabulary
@@ -169,7 +168,8 @@ def corrupt_neighbors(neighbors: Int64, vocabulary: Vocabulary, masking: BatchSe
     place = np.arange(neighbors.size).reshape(neighbors.shape)
     draw = draw_uniform(key, 2 * place) / masking.mask_rate
     is_token = (neighbors != UNUSABLE) & (neighbors < vocabulary.num_tokens)
-    random_tokens = NUM_SPECIAL + draw_below(key, 2 * place + 1, vocabulary.num_tokens - NUM_SPECIAL)
+    ordinary = vocabulary.special.ordinary_ids(vocabulary.num_tokens)
+    random_tokens = ordinary[draw_below(key, 2 * place + 1, len(ordinary))]
     masked = is_token & (draw < masking.mask_token_share)
     randomized = is_token & ~masked & (draw < masking.mask_token_share + masking.random_token_share)
     return np.where(masked, UNUSABLE, np.where(randomized, random_tokens, neighbors))
@@ -248,6 +248,7 @@ def _likelihoods(
     """Return P(visible | it is the true token) and P(visible | the true token is another one), up to a factor."""
     random_share = masking.random_token_share
     kept_share = 1.0 - masking.mask_token_share - random_share
-    by_chance = np.where(visible >= NUM_SPECIAL, random_share / (vocabulary.num_tokens - NUM_SPECIAL), 0.0)
-    is_masked = visible == vocabulary.mask_id
+    is_ordinary = ~vocabulary.special.is_special(vocabulary.num_tokens)
+    by_chance = np.where(is_ordinary[visible], random_share / is_ordinary.sum(), 0.0)
+    is_masked = visible == vocabulary.special.mask
     return np.where(is_masked, 1.0, kept_share + by_chance), np.where(is_masked, 1.0, by_chance)

@@ -148,9 +148,10 @@ class Recipe:
                 f"`train.micro_batch_tokens` = {self.train.micro_batch_tokens} is less than one sequence, "
                 f"`batches.sequence_length` = {self.batches.sequence_length} rounded up to {padded}"
             )
-        if self.batches.objective == "nsp" and not self.model.nsp_head:
+        if self.batches.objective != "mlm" and not self.model.nsp_head:
             raise ConfigError(
-                '`batches.objective` = "nsp" needs `model.nsp_head` = true; or set the objective to "mlm"'
+                f'`batches.objective` = "{self.batches.objective}" needs `model.nsp_head` = true; or set the objective '
+                'to "mlm"'
             )
 
     def differing_keys(self, other: Recipe) -> list[str]:

@@ -209,6 +209,9 @@ def brute_overlap(batch, row, unigram):
     return weigh(sets[0] & sets[1]) / lengths if lengths else 0.0
 
 
+ORDINARY = VOCABULARY.special.ordinary_ids(VOCABULARY.num_tokens)
+
+
 def make_counts(unigram):
     return Counts(contexts={}, continuations={}, unigram=np.array(unigram), num_tokens=1, base=len(unigram) + 1)
 
@@ -216,7 +219,7 @@ def make_counts(unigram):
 def test_overlap_equals_sets(stores):
     unigram = np.array([0, 0.1, 0, 0, 0, *np.random.default_rng(3).dirichlet(np.ones(len(CHARACTERS)))])
     batch = train_batches(stores[0], 1)[0]
-    overlap = pair_overlap(batch, make_counts(unigram))
+    overlap = pair_overlap(batch, make_counts(unigram), ORDINARY)
     expected = [brute_overlap(batch, row, unigram) for row in range(batch.num_rows)]
     assert np.allclose(overlap, expected, atol=1e-12)
     assert 0 < overlap.min() <= overlap.max() <= 1
@@ -226,7 +229,7 @@ def test_overlap_of_nothing_is_zero(stores):
     batch = train_batches(stores[0], 1)[0]
     unigram = np.full(VOCABULARY.num_tokens, 1 / VOCABULARY.num_tokens)
     masked = dataclasses.replace(batch, input_ids=np.where(batch.input_ids >= 5, 4, batch.input_ids).astype(np.int32))
-    assert pair_overlap(masked, make_counts(unigram)).tolist() == [0.0] * batch.num_rows
+    assert pair_overlap(masked, make_counts(unigram), ORDINARY).tolist() == [0.0] * batch.num_rows
 
 
 def test_the_threshold_is_the_best_on_training_pairs(stores, scored):

@@ -141,18 +141,20 @@ def captured(monkeypatch, call):
     seen, original = [], held_out.assemble_rows
 
     def spy(*arguments, **options):
-        seen.append(original(*arguments, **options))
-        return seen[-1]
+        rows = original(*arguments, **options)
+        seen.append((arguments[0].sentence_offsets, rows))
+        return rows
 
     monkeypatch.setattr(held_out, "assemble_rows", spy)
     batches = call()
     monkeypatch.undo()
     answers = []
-    for rows, batch in zip(seen, batches, strict=False):
+    for (offsets, rows), batch in zip(seen, batches, strict=False):
         kinds = np.full(batch.num_tokens, -1)
         kinds[batch.masked_positions] = batch.mask_kinds
-        for place in np.flatnonzero(rows.sentences >= 0):
-            key = (int(rows.sentences[place]), int(rows.offsets[place]))
+        for place in np.flatnonzero(rows.is_text):
+            sentence = int(np.searchsorted(offsets, rows.places[place], side="right")) - 1
+            key = (sentence, int(rows.places[place] - offsets[sentence]))
             answers.append((key, (int(batch.input_ids[place]), int(kinds[place]))))
     return answers
 

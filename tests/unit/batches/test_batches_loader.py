@@ -59,6 +59,7 @@ def test_dtypes_and_shapes_are_those_of_the_contract(tokens):
         batch = make_loader(tokens, settings).batch(7)
         dtypes = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
         assert dtypes.pop("step") == 7
+        assert dtypes.pop("masking").predicted == batch.num_predictions
         assert {name: array.dtype.name for name, array in dtypes.items()} == {
             "input_ids": "int32",
             "segment_ids": "int8",

@@ -7,21 +7,34 @@ import pytest
 
 from xuebu.batches.batch import KEPT, MASKED, RANDOM
 from xuebu.batches.loader import Loader
-from xuebu.batches.masking import mask_tokens
+from xuebu.batches.masking import make_replacements, mask_tokens
+from xuebu.batches.rows import Rows
 from xuebu.batches.settings import BatchSettings
 from xuebu.rng import draw_bits
+from xuebu.tokens.special import SpecialIds
 
 SETTINGS = BatchSettings()
-VOCAB, MASK, SPECIAL = 40, 4, 5
+VOCAB, MASK, SPECIAL, ROW = 40, 4, 5, 50
+REPLACEMENTS = make_replacements(SpecialIds(0, 1, 2, 3, MASK), VOCAB)
 
 
-def mask(tokens, settings=SETTINGS, stream=1, starts=None):
-    count = len(tokens)
-    keys = draw_bits(stream, np.arange(count) // 50)
-    starts = np.ones(count, dtype=bool) if starts is None else starts
-    return mask_tokens(
-        tokens, keys, np.arange(count) % 50, starts, settings, num_tokens=VOCAB, mask_id=MASK, num_special=SPECIAL
+def rows_of(tokens, starts=None, width=ROW):
+    """Rows of `width` tokens, all of them text."""
+    places = np.arange(len(tokens))
+    return Rows(
+        tokens=tokens,
+        segment_ids=np.zeros(len(tokens), dtype=np.int8),
+        word_starts=np.ones(len(tokens), dtype=bool) if starts is None else starts,
+        row_offsets=np.append(np.arange(0, len(tokens), width), len(tokens)),
+        rows=places // width,
+        places=places,
     )
+
+
+def mask(tokens, settings=SETTINGS, stream=1, starts=None, width=ROW):
+    rows = rows_of(tokens, starts, width)
+    keys = draw_bits(stream, rows.rows)
+    return mask_tokens(rows, keys, rows.places % width, settings, REPLACEMENTS, rate=settings.mask_rate)
 
 
 def random_tokens(count, low=0):
@@ -162,19 +175,10 @@ def test_rate_of_whole_words_counts_tokens():
     starts = np.zeros(sizes.sum(), dtype=bool)
     starts[np.cumsum(sizes) - sizes] = True
     tokens = random_tokens(len(starts), low=SPECIAL)
-    count = len(tokens)
-    masked = mask_tokens(
-        tokens,
-        draw_bits(3, np.zeros(count, dtype=np.int64)),
-        np.arange(count),
-        starts,
-        BatchSettings(mask_unit="word"),
-        num_tokens=VOCAB,
-        mask_id=MASK,
-        num_special=SPECIAL,
-    )
+    masked = mask(tokens, BatchSettings(mask_unit="word"), stream=3, starts=starts, width=len(tokens))
     sigma = np.sqrt((sizes.astype(float) ** 2).sum() * 0.15 * 0.85)
-    assert abs(len(masked.positions) - 0.15 * count) < 4.5 * sigma
+    assert abs(len(masked.positions) - 0.15 * len(tokens)) < 4.5 * sigma
+    assert masked.counts.variance == pytest.approx(sigma**2)
     # Kinds are drawn token by token within a word.
     kinds = Counter(masked.kinds.tolist())
     assert within(kinds[MASKED], len(masked.positions), 0.8)
