@@ -32,7 +32,9 @@ from xuebu.progress import SILENT, Progress, Task
 from xuebu.report.page import write_report
 from xuebu.rng import draw_bits, key_of
 from xuebu.tokens.build import build_store
+from xuebu.tokens.segmenters import write_words
 from xuebu.tokens.settings import VocabularySettings
+from xuebu.tokens.statistics import learn_words
 from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary, load_vocabulary, train_vocabulary
 from xuebu.train.folder import RunFolder, read_run_facts
@@ -73,6 +75,11 @@ class StudyFolder:
     def vocabulary(self) -> Path:
         """The vocabulary."""
         return self.path / "vocab"
+
+    @property
+    def words(self) -> Path:
+        """Words learned from the training text, where the segmenter is "statistics"."""
+        return self.path / "words.txt"
 
     def store(self, split: str) -> Path:
         """The token store of a split, "train" or "held_out"."""
@@ -196,6 +203,10 @@ def prepare_tokens(
             max_length=recipe.model.max_positions,
             progress=progress,
         )
+    learns_words = recipe.store.segmenter == "statistics"
+    if learns_words and not folder.words.exists():
+        with progress.task("words", unit="documents") as task:
+            write_words(folder.words, learn_words(_sentences(corpus / "train.jsonl", task)))
     for split in ("train", "held_out"):
         build_store(
             CorpusFile(corpus / f"{split}.jsonl"),
@@ -203,6 +214,7 @@ def prepare_tokens(
             folder.store(split),
             recipe.store,
             corpus_digest=corpus_digest,
+            words=folder.words if learns_words else None,
             progress=progress,
         )
 
@@ -361,12 +373,12 @@ def fill_questions(store: Store, vocabulary: Vocabulary) -> list[tuple[str, str]
         ids = store.sentence_tokens(int(sentence))
         if len(ids) not in _FILL_LENGTHS or is_special[ids].any():
             continue
-        characters = [vocabulary.tokens[token] for token in ids]
-        middle = len(characters) // 2
-        place = next((i for i in range(middle, len(characters)) if ord(characters[i]) in _HAN), None)
+        tokens = [vocabulary.tokens[token] for token in ids]
+        places = range(len(tokens) // 2, len(tokens))
+        place = next((i for i in places if len(tokens[i]) == 1 and ord(tokens[i]) in _HAN), None)
         if place is not None:
-            text = "".join([*characters[:place], "[MASK]", *characters[place + 1 :]])
-            questions.append((text, characters[place]))
+            text = "[MASK]".join([vocabulary.decode(ids[:place]), vocabulary.decode(ids[place + 1 :])])
+            questions.append((text, tokens[place]))
         if len(questions) == NUM_FILLS:
             break
     return questions

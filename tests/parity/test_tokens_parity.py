@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from xuebu.tokens.settings import VocabularySettings
-from xuebu.tokens.vocab import SPECIAL_TOKENS, WHITESPACE, Vocabulary, hugging_face_tokenizer, train_vocabulary
+from xuebu.tokens.text import WHITESPACE
+from xuebu.tokens.vocab import SPECIAL_TOKENS, Vocabulary, hugging_face_tokenizer, train_vocabulary
 
 HARD = [
     "学步，从第1步到第100步。",

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from xuebu.corpus.document import SentenceDocument
 from xuebu.tokens.build import build_store
 from xuebu.tokens.columns import BitWriter, read_bits
+from xuebu.tokens.segmenters import make_segmenter
 from xuebu.tokens.settings import StoreSettings, VocabularySettings
-from xuebu.tokens.vocab import WHITESPACE, train_vocabulary
-from xuebu.tokens.words import make_segmenter, word_starts
+from xuebu.tokens.text import WHITESPACE
+from xuebu.tokens.vocab import train_vocabulary
+from xuebu.tokens.words import word_starts
 
 ANY_TEXT = st.text(max_size=40)
 SENTENCE = st.text(alphabet="天地玄黄宇宙ab12 é😀，。\u3000", min_size=1, max_size=12).filter(

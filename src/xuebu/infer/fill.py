@@ -13,8 +13,7 @@ from xuebu.errors import ConfigError, InputError
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.pretrained import load_pretrained
 from xuebu.progress import SILENT, Progress
-from xuebu.tokens.special import SPECIAL_TOKENS
-from xuebu.tokens.vocab import Vocabulary, load_vocabulary, normalize
+from xuebu.tokens.vocab import Vocabulary, load_vocabulary
 from xuebu.train.checkpoint import newest_checkpoint
 from xuebu.train.folder import RunFolder, read_run_facts
 
@@ -39,7 +38,8 @@ class MaskFill:
     Attributes:
         position: of this [MASK] among the tokens of `[CLS] text [SEP]`, from 0.
         candidates: the most probable tokens, most probable first.
-        unknown_characters: characters of the text, each once, that the vocabulary lacks; the model read [UNK].
+        unknown_characters: characters or words of the text, each once, that the vocabulary lacks; the model read
+            [UNK].
     """
 
     position: int
@@ -93,12 +93,10 @@ def fill_mask(model: PretrainingModel, vocabulary: Vocabulary, text: str, top_k:
     ids = np.concatenate([[vocabulary.cls_id], content, [vocabulary.sep_id]]).astype(np.int64)
     positions = np.flatnonzero(ids == vocabulary.mask_id)
     if not len(positions):
-        raise InputError(
-            'the text has no [MASK]; write one where a character is to be filled in, as in "学而时习[MASK]"'
-        )
+        raise InputError('the text has no [MASK]; write one where a token is to be filled in, as in "学而时习[MASK]"')
     probabilities = _probabilities(model, torch.from_numpy(ids), torch.from_numpy(positions))
     ordered = probabilities.sort(dim=-1, descending=True, stable=True)
-    unknown = unknown_characters(vocabulary, text)
+    unknown = vocabulary.unknown_texts(text)
     return [
         MaskFill(
             position=position,
@@ -127,14 +125,6 @@ def _probabilities(model: PretrainingModel, ids: torch.Tensor, positions: torch.
             return probabilities
     finally:
         model.train(was_training)
-
-
-def unknown_characters(vocabulary: Vocabulary, text: str) -> tuple[str, ...]:
-    """Return the characters of a text that the vocabulary lacks, each once, in the order of the text."""
-    for token in SPECIAL_TOKENS:
-        text = text.replace(token, "")
-    characters = dict.fromkeys(normalize(text))
-    return tuple(one for one in characters if vocabulary.encode(one).tolist() == [vocabulary.unk_id])
 
 
 def load_for_inference(path: Path, *, progress: Progress = SILENT) -> tuple[PretrainingModel, Vocabulary]:
@@ -176,5 +166,5 @@ def _load_folder(folder: Path) -> tuple[PretrainingModel, Vocabulary]:
     if any(name.startswith("mlm_head.") for name in loaded.initialized):
         raise InputError(f"{folder}: this model has no masked-token head, so it cannot fill in [MASK]")
     if loaded.vocabulary is None:
-        raise InputError(f"{folder}: no character vocabulary (vocab.txt) belongs to this model; save it with one")
+        raise InputError(f"{folder}: no vocabulary (vocab.txt) belongs to this model; save it with one")
     return loaded.model, loaded.vocabulary

@@ -42,7 +42,7 @@ class Pretrained(NamedTuple):
     Attributes:
         model: on the CPU, in evaluation mode.
         settings: the architecture.
-        vocabulary: None if the folder has none, or one that is no character vocabulary of ours.
+        vocabulary: None if the folder has none, or one that is neither of characters nor WordPiece.
         initialized: names of the weights of the heads that the folder lacks; they are freshly drawn.
     """
 
@@ -84,7 +84,7 @@ def save_pretrained(model: PretrainingModel, vocabulary: Vocabulary | Path | Non
 def _save_vocabulary(
     vocabulary: Vocabulary | Path | None, vocab_size: int, max_length: int, folder: Path
 ) -> str | None:
-    """Write the tokenizer files; return the digest of the vocabulary, None where it is no character vocabulary."""
+    """Write the tokenizer files; return the digest of the vocabulary, None where it is of another kind."""
     if isinstance(vocabulary, Path):
         files = [vocabulary / name for name in _TOKENIZER_FILES if (vocabulary / name).is_file()]
         if not files:
@@ -261,6 +261,6 @@ def _read_vocabulary(folder: Path, facts: _Facts) -> Vocabulary | None:
         if vocabulary.num_tokens != facts.vocab_size:
             raise InputError(f"{path}: {vocabulary.num_tokens:,} entries, but the model has {facts.vocab_size:,}")
     except InputError as error:
-        warnings.warn(f"loaded without a vocabulary, since xuebu's are lists of characters: {error}", stacklevel=3)
+        warnings.warn(f"loaded without a vocabulary, since it is none of xuebu's: {error}", stacklevel=3)
         return None
     return vocabulary

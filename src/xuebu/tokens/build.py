@@ -16,10 +16,11 @@ from xuebu.files import sync_folder, to_json, write_atomic, write_json
 from xuebu.progress import SILENT, Progress
 from xuebu.rng import key_of
 from xuebu.tokens.columns import BitWriter, ColumnWriter, file_facts, map_column
+from xuebu.tokens.segmenters import Segmenter, make_segmenter
 from xuebu.tokens.settings import StoreSettings
 from xuebu.tokens.store import COLUMNS, FORMAT, METADATA, POOLS, Store, content_digest, shard_files, token_dtype
 from xuebu.tokens.vocab import Vocabulary
-from xuebu.tokens.words import Segmenter, make_segmenter, word_starts
+from xuebu.tokens.words import token_word_starts
 
 _OWN_FILE = re.compile(rf"(tokens|words)-\d{{5,}}\.bin|({'|'.join(COLUMNS)})\.bin|{POOLS}|\..*\.partial")
 _DOCUMENTS_AT_ONCE = 65_536  # when sorting sentences by pool
@@ -33,6 +34,7 @@ def build_store(
     settings: StoreSettings,
     *,
     corpus_digest: str,
+    words: Path | None = None,
     progress: Progress = SILENT,
 ) -> Store:
     """Write the documents as a token store, and open it.
@@ -46,13 +48,15 @@ def build_store(
         out: the store's folder.
         settings: segmenter and shard size.
         corpus_digest: names the documents; recorded.
+        words: file of the words that the segmenter "statistics" has learned.
         progress: where the build reports to.
 
     Raises:
         InputError: a document has no sentence, a sentence without a token, or impossible gaps; or there is none at all.
         StoreError: `out` holds a store of something else, or files that are no store's.
     """
-    segmenter = make_segmenter(settings.segmenter)
+    dictionary = Path(settings.dictionary) if settings.dictionary else words
+    segmenter = make_segmenter(settings.segmenter, dictionary)
     identity = {
         "vocabulary_digest": vocabulary.digest,
         "corpus_digest": corpus_digest,
@@ -109,6 +113,7 @@ class _Writer:
         self.num_tokens = self.num_documents = 0
         self._num_sentences = self._num_words = self._num_unknown = 0
         self._out, self._vocabulary, self._segmenter, self._shard_tokens = out, vocabulary, segmenter, shard_tokens
+        self._continues_word = vocabulary.continues_word()
         self._dtype = token_dtype(vocabulary.num_tokens)
         self._pools: dict[tuple[str, str], int] = {}
         self._shards: list[int] = []
@@ -122,9 +127,12 @@ class _Writer:
 
     def add(self, document: SentenceDocument) -> None:
         """Append one document."""
-        ids, offsets = self._vocabulary.encode_batch(document.sentences)
+        text, ids, places, offsets = self._vocabulary.locate(document.sentences)
         _check(document, offsets)
-        starts = word_starts("\n".join(document.sentences), self._segmenter)
+        try:
+            starts = token_word_starts(text, ids, places, self._continues_word, self._segmenter)
+        except (InputError, StoreError) as error:
+            raise type(error)(f"{_where(document)}: {error}") from None
         self._write_tokens(ids, starts)
         num_sentences = len(document.sentences)
         gap_before = np.zeros(num_sentences, dtype=np.bool_)
@@ -235,14 +243,20 @@ def _reserve(descriptor: int, size: int) -> None:
         os.truncate(descriptor, size)
 
 
+def _where(document: SentenceDocument) -> str:
+    return f"document {document.id!r} of {document.source!r}"
+
+
 def _check(document: SentenceDocument, offsets: np.ndarray[Any, Any]) -> None:
     """Raise InputError unless the document has sentences with tokens and possible gaps."""
-    where = f"document {document.id!r} of {document.source!r}"
+    where = _where(document)
     if not document.sentences:
         raise InputError(f"{where}: has no sentence; build the corpus again")
     empty = np.flatnonzero(np.diff(offsets) == 0)
     if empty.size:
-        raise InputError(f"{where}: sentence {empty[0]} is nothing but white space; build the corpus again")
+        raise InputError(
+            f"{where}: sentence {empty[0]} is nothing but white space or control characters; build the corpus again"
+        )
     gaps = list(document.gaps)
     if gaps != sorted(set(gaps)) or (gaps and not (gaps[0] >= 1 and gaps[-1] < len(document.sentences))):
         raise InputError(f"{where}: gaps {gaps[:5]} must increase from 1 to below {len(document.sentences)}")

@@ -1,85 +1,125 @@
-"""The character vocabulary: text to ids by table look-up, and the same ids from the Hugging Face files it saves."""
+"""The vocabulary: text to ids by table look-up, and the same ids from the Hugging Face files it saves."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from xuebu.errors import InputError, MissingExtraError, StoreError
+from xuebu.errors import InputError, StoreError
 from xuebu.files import sha256_bytes, to_json, write_atomic
-from xuebu.tokens.settings import VocabularySettings
-from xuebu.tokens.special import SPECIAL_TOKENS, SpecialIds
+from xuebu.tokens.characters import CharacterEncoder, frequent_characters
+from xuebu.tokens.entries import first_fault, is_continuation, join_pieces, piece_text, read_tokens
+from xuebu.tokens.hugging_face import read_kind, tokenizer_config, tokenizer_of
+from xuebu.tokens.settings import VocabularyKind, VocabularySettings
+from xuebu.tokens.special import SPECIAL_TOKENS, SpecialIds, find_special
+from xuebu.tokens.wordpiece import WordPieceEncoder
 
-WHITESPACE = (
-    *range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000
-)  # fmt: skip
-"""Code points that encoding drops. Source: White_Space of Unicode's PropList.txt, which tokenizers' WhitespaceSplit
-follows too; `str.isspace` also counts U+001C to U+001F, which are control characters here."""
-
-_NUM_CODE_POINTS = 0x110000
-_COUNT_CHUNK = 1 << 20  # characters counted at once
 _SPECIAL_PATTERN = re.compile("|".join(re.escape(token) for token in SPECIAL_TOKENS))
 
 
-def normalize(text: str) -> str:
-    """Return the text in NFC, the form that the corpus is cleaned to and that every id is looked up in."""
-    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+class Located(NamedTuple):
+    """Texts encoded end to end, and where in them each token lies.
 
+    Attributes:
+        text: the texts in the form that was looked up, each pair parted by a line feed.
+        ids: int32[N].
+        places: int64[N], the first character of each token in `text`, never falling.
+        offsets: int64[number of texts + 1], where the ids of each text begin and end.
+    """
 
-def code_points(text: str) -> npt.NDArray[np.uint32]:
-    """Return uint32[len(text)], the code point of each character; lone surrogates pass."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    text: str
+    ids: npt.NDArray[np.int32]
+    places: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The tokens of a model: five special ones, then one character each.
+    """The tokens of a model.
 
     Attributes:
-        tokens: the token of each id.
-        digest: SHA-256 of vocab.txt as `save` writes it; names the vocabulary in stores and runs.
+        tokens: the token of each id. Of kind "character": the five special ones, then one character each; of kind
+            "wordpiece": the special ones at any ids, pieces, and pieces that go on with a word, which begin with "##".
+        kind: how text is cut.
+        lowercase: wordpiece: letters are lower-cased and accents stripped first.
+        digest: names the vocabulary in stores and runs; for characters the SHA-256 of vocab.txt as `save` writes it,
+            for pieces of kind and case as well.
+        special: the ids that are no text.
 
     Raises:
-        StoreError: the list is no character vocabulary; names the first id that is wrong.
+        StoreError: the list is no such vocabulary; names the first id that is wrong.
+        MissingExtraError: pieces without the package tokenizers.
     """
 
-    pad_id: ClassVar[int] = 0
-    unk_id: ClassVar[int] = 1
-    cls_id: ClassVar[int] = 2
-    sep_id: ClassVar[int] = 3
-    mask_id: ClassVar[int] = 4
-    special: ClassVar[SpecialIds] = SpecialIds(0, 1, 2, 3, 4)
-
     tokens: tuple[str, ...]
+    kind: VocabularyKind = "character"
+    lowercase: bool = False
     digest: str = field(init=False, compare=False)
-    _table: npt.NDArray[np.int32] = field(init=False, repr=False, compare=False)
+    special: SpecialIds = field(init=False, compare=False, repr=False)
+    _encoder: CharacterEncoder | WordPieceEncoder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if fault := _first_fault(self.tokens):
+        if fault := first_fault(self.tokens, self.kind):
             raise StoreError(f"vocabulary, id {fault[0]}: {fault[1]}")
-        object.__setattr__(self, "digest", sha256_bytes(self.to_text().encode("utf-8")))
-        object.__setattr__(self, "_table", self._make_table())
-
-    def _make_table(self) -> npt.NDArray[np.int32]:
-        """Return the id of each code point, -1 for white space; the last entry stands for all greater ones."""
-        codes = code_points("".join(self.tokens[len(SPECIAL_TOKENS) :]))
-        size = int(codes.max(initial=max(WHITESPACE))) + 2
-        table = np.full(size, self.unk_id, dtype=np.int32)
-        table[codes] = np.arange(len(SPECIAL_TOKENS), len(self.tokens), dtype=np.int32)
-        table[list(WHITESPACE)] = -1
-        return table
+        head = f"wordpiece lowercase={self.lowercase}\n" if self.kind == "wordpiece" else ""
+        object.__setattr__(self, "digest", sha256_bytes((head + self.to_text()).encode("utf-8")))
+        if self.kind == "wordpiece":
+            special, encoder = find_special(self.tokens), WordPieceEncoder(self.tokens, self.lowercase)
+        else:
+            special, encoder = SpecialIds(0, 1, 2, 3, 4), CharacterEncoder(self.tokens)
+        object.__setattr__(self, "special", special)
+        object.__setattr__(self, "_encoder", encoder)
 
     @property
     def num_tokens(self) -> int:
         """Number of entries, the special ones included."""
         return len(self.tokens)
+
+    @property
+    def pad_id(self) -> int:
+        """The id of [PAD]."""
+        return self.special.pad
+
+    @property
+    def unk_id(self) -> int:
+        """The id of [UNK]."""
+        return self.special.unk
+
+    @property
+    def cls_id(self) -> int:
+        """The id of [CLS]."""
+        return self.special.cls
+
+    @property
+    def sep_id(self) -> int:
+        """The id of [SEP]."""
+        return self.special.sep
+
+    @property
+    def mask_id(self) -> int:
+        """The id of [MASK]."""
+        return self.special.mask
+
+    def continues_word(self) -> npt.NDArray[np.bool_]:
+        """Return bool[num_tokens]: True for each piece that goes on with a word ("##ing"); none among characters."""
+        if self.kind == "character":
+            return np.zeros(self.num_tokens, dtype=np.bool_)
+        return np.array([is_continuation(token) for token in self.tokens], dtype=np.bool_)
+
+    def num_characters(self) -> npt.NDArray[np.int64]:
+        """Return int64[num_tokens], how many characters of text each token stands for; special tokens count as one."""
+        is_special = self.special.is_special(self.num_tokens).tolist()
+        lengths = [
+            1 if special else len(piece_text(token) if self.kind == "wordpiece" else token)
+            for token, special in zip(self.tokens, is_special, strict=True)
+        ]
+        return np.array(lengths, dtype=np.int64)
 
     def to_text(self) -> str:
         """Return the content of vocab.txt: one token a line, in the order of their ids."""
@@ -88,14 +128,24 @@ class Vocabulary:
     def encode(self, text: str) -> npt.NDArray[np.int32]:
         """Return the ids of a text, without special tokens.
 
-        The text is brought to NFC, white space is dropped, and each character left is one token, [UNK] if unknown.
-        Text is only ever text: "[MASK]" in it becomes the ids of "[", "M" and so on; see `encode_with_specials`.
+        Characters: the text is brought to NFC, white space is dropped, and each character left is one token, [UNK] if
+        unknown. Pieces: as `tokenizers` cuts them with BERT's normalizer. Text is only ever text: "[MASK]" in it
+        becomes the ids of "[", "M" and so on; see `encode_with_specials`.
 
         Returns:
-            int32[number of characters that are not white space].
+            int32[number of tokens].
         """
-        ids = self._table.take(code_points(normalize(text)), mode="clip")
-        return ids[ids >= 0] if (ids < 0).any() else ids
+        return self._encoder.locate(self._encoder.normalize(text))[0]
+
+    def locate(self, texts: Sequence[str]) -> Located:
+        """Return the ids of many texts end to end, as `encode` gives them, and where in the text each token lies."""
+        normalized = [self._encoder.normalize(text) for text in texts]
+        text = "\n".join(normalized)
+        ids, places = self._encoder.locate(text)
+        ends = np.cumsum(np.fromiter(map(len, normalized), dtype=np.int64, count=len(texts))) + np.arange(len(texts))
+        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        offsets[1:] = np.searchsorted(places, ends)
+        return Located(text, ids, places, offsets)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return the ids of many texts end to end, as `encode` gives them, and where each text begins and ends.
@@ -103,15 +153,8 @@ class Vocabulary:
         Returns:
             ids int32[N] and offsets int64[len(texts) + 1].
         """
-        normalized = [normalize(text) for text in texts]
-        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum(np.fromiter(map(len, normalized), dtype=np.int64, count=len(texts)), out=offsets[1:])
-        ids = self._table.take(code_points("".join(normalized)), mode="clip")
-        kept = ids >= 0
-        if kept.all():
-            return ids, offsets
-        num_kept_before = np.concatenate([[0], np.cumsum(kept)])
-        return ids[kept], num_kept_before[offsets]
+        located = self.locate(texts)
+        return located.ids, located.offsets
 
     def encode_with_specials(self, text: str) -> npt.NDArray[np.int32]:
         """Return the ids of a text in which "[MASK]" and the other special tokens, so written, mean themselves.
@@ -121,13 +164,24 @@ class Vocabulary:
         parts: list[npt.NDArray[np.int32]] = []
         start = 0
         for match in _SPECIAL_PATTERN.finditer(text):
-            special = np.array([SPECIAL_TOKENS.index(match.group())], dtype=np.int32)
+            special = np.array([self.special.five[SPECIAL_TOKENS.index(match.group())]], dtype=np.int32)
             parts += [self.encode(text[start : match.start()]), special]
             start = match.end()
         return np.concatenate([*parts, self.encode(text[start:])])
 
+    def unknown_texts(self, text: str) -> tuple[str, ...]:
+        """Return what of a text becomes [UNK], each once, in its order: characters, or words without pieces."""
+        located = self.locate(_SPECIAL_PATTERN.split(text))
+        ends = np.append(located.places[1:], len(located.text))
+        unknown = np.flatnonzero(located.ids == self.unk_id)
+        found = [located.text[located.places[token] : ends[token]] for token in unknown]
+        return tuple(dict.fromkeys((text.split() or [text])[0] for text in found))
+
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Return the tokens of the ids, joined without spaces; special tokens appear as they are written.
+        """Return the tokens of the ids, joined; special tokens appear as they are written.
+
+        Characters are joined without spaces, pieces of words without their "##"; a space stands only between two words
+        of letters or digits, so text that was cut into pieces comes back but for case, accents and other spaces.
 
         Raises:
             ValueError: an id lies outside the vocabulary.
@@ -135,7 +189,8 @@ class Vocabulary:
         array = np.asarray(ids, dtype=np.int64)
         if array.size and (array.min() < 0 or array.max() >= self.num_tokens):
             raise ValueError(f"ids must lie in 0 to {self.num_tokens - 1}")
-        return "".join([self.tokens[index] for index in array.reshape(-1).tolist()])
+        tokens = [self.tokens[index] for index in array.reshape(-1).tolist()]
+        return "".join(tokens) if self.kind == "character" else join_pieces(tokens)
 
     def save(self, folder: Path, *, max_length: int = 512) -> None:
         """Write vocab.txt, tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer reads.
@@ -150,124 +205,65 @@ class Vocabulary:
         tokenizer = hugging_face_tokenizer(self)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
-        write_atomic(folder / "tokenizer_config.json", to_json(_hugging_face_config(max_length)))
+        write_atomic(folder / "tokenizer_config.json", to_json(tokenizer_config(self.kind, self.lowercase, max_length)))
         write_atomic(folder / "vocab.txt", self.to_text())
 
     def summary(self) -> str:
         """Return one line for a person."""
-        return f"{self.num_tokens:,} tokens ({len(SPECIAL_TOKENS)} special), digest {self.digest[:12]}"
+        kind = "" if self.kind == "character" else f", WordPiece, {'lower-cased' if self.lowercase else 'cased'}"
+        special = len(SPECIAL_TOKENS) + len(self.special.extra)
+        return f"{self.num_tokens:,} tokens ({special:,} special){kind}, digest {self.digest[:12]}"
 
 
 def hugging_face_tokenizer(vocabulary: Vocabulary) -> Any:
     """Return the `tokenizers.Tokenizer` that gives the ids of `Vocabulary.encode_with_specials`.
 
-    Its NFC comes from older Unicode tables: the order of two or more combining marks first assigned after Unicode 9
-    may differ from Python's. Cleaned text is in NFC already, so only such marks in hand-typed input can matter.
+    The NFC of a character vocabulary comes from older Unicode tables there: the order of two or more combining marks
+    first assigned after Unicode 9 may differ from Python's. Cleaned text is in NFC already, so only such marks in
+    hand-typed input can matter.
 
     Raises:
         MissingExtraError: the package tokenizers is not installed.
     """
-    try:
-        from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    except ImportError:
-        raise MissingExtraError.of("train", "saving a vocabulary for transformers") from None
-    ids = {token: index for index, token in enumerate(vocabulary.tokens)}
-    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.NFC()
-    every_character = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), every_character])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary.cls_id), ("[SEP]", vocabulary.sep_id)],
-    )
-    tokenizer.decoder = decoders.Fuse()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    return tokenizer
-
-
-def _hugging_face_config(max_length: int) -> dict[str, Any]:
-    return {
-        # transformers 5 builds BertTokenizerFast's own pre-tokenizer, which keeps "abc" whole, and ignores the one in
-        # tokenizer.json; this class keeps it, in versions 4 and 5.
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": max_length,
-        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
-        "clean_up_tokenization_spaces": False,
-        **{f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS},
-    }
-
-
-def _first_fault(tokens: Sequence[str]) -> tuple[int, str] | None:
-    """Return the first id whose token is wrong, and what is wrong with it; None if all is well."""
-    for index, special in enumerate(SPECIAL_TOKENS):
-        if index >= len(tokens) or tokens[index] != special:
-            found = ascii(tokens[index]) if index < len(tokens) else "nothing"
-            return index, f"{special} belongs here, found {found}; the first five are {' '.join(SPECIAL_TOKENS)}"
-    seen: dict[str, int] = {}
-    for index, token in enumerate(tokens[len(SPECIAL_TOKENS) :], start=len(SPECIAL_TOKENS)):
-        if len(token) != 1:
-            return index, f"{token!a} has {len(token)} characters; a character vocabulary has one a token"
-        if ord(token) in WHITESPACE or 0xD800 <= ord(token) < 0xE000:
-            kind = "white space" if ord(token) in WHITESPACE else "half of a surrogate pair"
-            return index, f"{token!a} is {kind}, which no text is encoded to; remove it"
-        if token in seen:
-            return index, f"{token!r} is there twice (before: id {seen[token]}); remove one"
-        seen[token] = index
-    return None
+    return tokenizer_of(vocabulary.tokens, vocabulary.kind, vocabulary.lowercase)
 
 
 def load_vocabulary(path: Path) -> Vocabulary:
     """Return the vocabulary of a vocab.txt, or of the folder it lies in.
 
+    What kind it is, and whether letters are lower-cased, is read from the tokenizer_config.json beside it. Without one
+    a file with pieces ("##..") is WordPiece, lower-cased unless an entry has a capital letter; else of characters.
+
     Raises:
         InputError: the file cannot be read, is not UTF-8, begins with a byte-order mark, has Windows line ends, or its
-            tokens are no character vocabulary (special tokens missing, duplicates, longer entries); names the line.
+            tokens are no vocabulary (special tokens missing or twice, other duplicates, empty lines); names the line.
+        MissingExtraError: pieces without the package tokenizers.
     """
     if path.is_dir():
         path = path / "vocab.txt"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    if data.startswith(b"\xef\xbb\xbf"):
-        raise InputError(f"{path}:1: begins with a byte-order mark; save it as UTF-8 without one")
-    if b"\r" in data:
-        line = data.count(b"\n", 0, data.index(b"\r")) + 1
-        raise InputError(f"{path}:{line}: line ends with a carriage return; save it with Unix line ends (LF)")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}:{data.count(10, 0, error.start) + 1}: not UTF-8; convert it first") from None
-    tokens = tuple(text.removesuffix("\n").split("\n"))
-    if fault := _first_fault(tokens):
+    tokens = read_tokens(path)
+    kind, lowercase = read_kind(path.parent, tokens)
+    if fault := first_fault(tokens, kind):
         raise InputError(f"{path}:{fault[0] + 1}: {fault[1]}")
-    return Vocabulary(tokens)
+    return Vocabulary(tokens, kind, lowercase)
 
 
 def train_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> Vocabulary:
-    """Return the vocabulary of some texts: special tokens, then characters by falling frequency.
+    """Return the vocabulary of some texts: special tokens, then characters by falling frequency, or pieces.
 
     Ties go by code point, so the same texts in any order give the same vocabulary. White space, control characters and
     halves of surrogate pairs never become tokens.
 
     Args:
-        texts: training texts only; read once, in bounded memory.
-        settings: frequency floor and size.
+        texts: training texts only; read once. Characters are counted in bounded memory, pieces need the texts at once.
+        settings: kind, frequency floor and size.
+
+    Raises:
+        ConfigError: pieces: the size does not even hold the characters.
+        MissingExtraError: pieces without the package tokenizers.
     """
-    counts = np.zeros(_NUM_CODE_POINTS, dtype=np.int64)
-    waiting: list[str] = []
-    num_waiting = 0
-    for text in texts:
-        waiting.append(normalize(text))
-        num_waiting += len(waiting[-1])
-        if num_waiting >= _COUNT_CHUNK:
-            counts += np.bincount(code_points("".join(waiting)), minlength=_NUM_CODE_POINTS)
-            waiting, num_waiting = [], 0
-    counts += np.bincount(code_points("".join(waiting)), minlength=_NUM_CODE_POINTS)
-    counts[list(WHITESPACE)] = 0
-    counts[:0x20] = counts[0x7F:0xA0] = counts[0xD800:0xE000] = 0
-    found = np.flatnonzero(counts >= settings.min_count)
-    by_frequency = found[np.argsort(-counts[found], kind="stable")]
-    kept = by_frequency[: settings.max_size - len(SPECIAL_TOKENS)]
-    return Vocabulary((*SPECIAL_TOKENS, *map(chr, kept.tolist())))
+    if settings.kind == "character":
+        return Vocabulary((*SPECIAL_TOKENS, *frequent_characters(texts, settings)))
+    from xuebu.tokens.pieces import train_pieces
+
+    return Vocabulary(train_pieces(texts, settings), "wordpiece", settings.lowercase)

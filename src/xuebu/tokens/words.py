@@ -1,16 +1,22 @@
-"""Where words start in a text, for whole-word masking."""
+"""Where words start in a text, for whole-word masking.
+
+A segmenter says where words begin in a text. On top of it, the same for all segmenters: a word begins where a text or
+a paragraph does and after white space, and a run of letters of an alphabet and digits is never cut inside. A token
+begins a word if a word begins at its first character, or after the first character of the token before it: a piece
+belongs to the word of its first character, a boundary inside it counts at the next token. With no segmenter, each token
+is a word, with the pieces that go on with it ("##ing"), as in Google's whole-word masking.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from xuebu.errors import InputError, MissingExtraError, StoreError
-from xuebu.tokens.settings import SegmenterKind
-from xuebu.tokens.vocab import WHITESPACE, code_points, normalize
+from xuebu.errors import InputError, StoreError
+from xuebu.tokens.segmenters import Segmenter, make_segmenter
+from xuebu.tokens.text import WHITESPACE, code_points, normalize
+
+__all__ = ["Segmenter", "character_starts", "make_segmenter", "token_word_starts", "word_starts"]
 
 # Letters of alphabets, digits, and the combining marks that sit on them: a run of these is never cut. Segmenters made
 # for Chinese cut full-width and accented letters one by one.
@@ -22,6 +28,8 @@ _RUN_RANGES = (
 )  # fmt: skip
 
 _OTHER, _RUN, _SPACE = 0, 1, 2
+
+Bool = npt.NDArray[np.bool_]
 
 
 def _make_classes() -> npt.NDArray[np.uint8]:
@@ -36,68 +44,80 @@ def _make_classes() -> npt.NDArray[np.uint8]:
 _CLASSES = _make_classes()
 
 
-@dataclass(frozen=True, slots=True)
-class Segmenter:
-    """Something that cuts text into words.
-
-    Attributes:
-        name: what a store records, with the version, e.g. "rjieba 0.2.2".
-        cut: the words of a text, in order, white space included; None where each character is a word.
-    """
-
-    name: str
-    cut: Callable[[str], list[str]] | None
-
-
-def make_segmenter(kind: SegmenterKind) -> Segmenter:
-    """Return the segmenter of a kind.
-
-    Raises:
-        MissingExtraError: rjieba is asked for and not installed.
-    """
-    match kind:
-        case "none":
-            return Segmenter("none", None)
-        case "rjieba":
-            try:
-                import rjieba
-            except ImportError:
-                raise MissingExtraError.of("train", 'segmenter = "rjieba"') from None
-            from importlib.metadata import version
-
-            return Segmenter(f"rjieba {version('rjieba')}", rjieba.cut)
-
-
-def word_starts(text: str, segmenter: Segmenter) -> npt.NDArray[np.bool_]:
-    """Return True for each token of `Vocabulary.encode(text)` that begins a word.
-
-    The first token begins one, and so does a token after white space. A run of letters of an alphabet or of digits is
-    never cut inside.
-
-    Returns:
-        bool[number of characters of the NFC text that are not white space].
+def character_starts(text: str, segmenter: Segmenter) -> Bool:
+    """Return bool[len(text)], True for each character that begins a word; white space may be marked or not.
 
     Raises:
         InputError: the text holds half of a surrogate pair, which a segmenter cannot read.
         StoreError: the segmenter's words do not rejoin to the text.
     """
-    text = normalize(text)
-    classes = _CLASSES.take(code_points(text), mode="clip")
-    space = classes == _SPACE
     if segmenter.cut is None:
-        return np.ones(len(text) - int(space.sum()), dtype=np.bool_)
+        return np.ones(len(text), dtype=np.bool_)
     try:
         words = segmenter.cut(text)
     except UnicodeEncodeError as error:
         around = text[max(error.start - 10, 0) : error.end + 10]
         raise InputError(f"half of a surrogate pair in {around!a}; build the corpus again") from None
     if "".join(words) != text:
-        raise StoreError(f"segmenter {segmenter.name} changed the text {text[:40]!a}; its words must rejoin to it")
-    starts = np.zeros(len(text), dtype=np.bool_)
-    starts[:1] = True
-    starts[np.cumsum([len(word) for word in words], dtype=np.int64)[:-1]] = True
-    run = classes == _RUN
+        raise StoreError(_not_rejoined(text, words, segmenter))
+    starts = np.zeros(len(text) + 1, dtype=np.bool_)
+    starts[0] = True
+    starts[np.cumsum(np.fromiter(map(len, words), dtype=np.int64, count=len(words)))] = True
+    starts = starts[:-1]
+    classes = _CLASSES.take(code_points(text), mode="clip")
+    run, space = classes == _RUN, classes == _SPACE
     starts[1:] &= ~(run[1:] & run[:-1])
     starts[1:] |= space[:-1]
-    kept: npt.NDArray[np.bool_] = starts[~space]
-    return kept
+    return starts
+
+
+def _not_rejoined(text: str, words: list[str], segmenter: Segmenter) -> str:
+    """Return the line that says where the words leave the text."""
+    joined = "".join(words)
+    place = next((i for i, (a, b) in enumerate(zip(text, joined, strict=False)) if a != b), min(len(text), len(joined)))
+    line = text.count("\n", 0, place) + 1
+    around = slice(max(place - 10, 0), place + 10)
+    return (
+        f"segmenter {segmenter.name} changed the text in sentence {line}: {text[around]!a} became {joined[around]!a}; "
+        "its words must rejoin to it, white space included"
+    )
+
+
+def word_starts(text: str, segmenter: Segmenter) -> Bool:
+    """Return for each character of a text that is not white space whether it begins a word.
+
+    Returns:
+        bool[number of characters of the NFC text that are not white space].
+
+    Raises:
+        InputError, StoreError: as `character_starts`.
+    """
+    text = normalize(text)
+    return character_starts(text, segmenter)[_CLASSES.take(code_points(text), mode="clip") != _SPACE]
+
+
+def token_word_starts(
+    text: str,
+    ids: npt.NDArray[np.int32],
+    places: npt.NDArray[np.int64],
+    continues_word: Bool,
+    segmenter: Segmenter,
+) -> Bool:
+    """Return bool[N], True for each token that begins a word.
+
+    Args:
+        text: that was encoded.
+        ids: int32[N], its tokens.
+        places: int64[N], the first character of each.
+        continues_word: bool[V], of `Vocabulary.continues_word`: read where there is no segmenter.
+        segmenter: what finds words.
+
+    Raises:
+        InputError, StoreError: as `character_starts`.
+    """
+    if segmenter.cut is None:
+        return ~continues_word[ids]
+    words = np.cumsum(character_starts(text, segmenter))[places]
+    starts = np.ones(len(ids), dtype=np.bool_)
+    starts[1:] = words[1:] != words[:-1]
+    return starts

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from xuebu.errors import CheckpointError, ConfigError, InputError
-from xuebu.infer.fill import fill_mask, load_for_inference, unknown_characters
+from xuebu.infer.fill import fill_mask, load_for_inference
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.pretrained import save_pretrained
 from xuebu.model.settings import ModelSettings
@@ -60,7 +60,7 @@ def test_all_candidates_add_up_to_one(model):
 
 def test_unknown_characters_are_noted_once_each(model):
     # The brackets of [MASK] and [UNK] are no text; é is one character in NFC, written here as two.
-    assert unknown_characters(VOCABULARY, "学鸟[MASK]兽[UNK]鸟\u3000e\u0301 学") == ("鸟", "兽", "é")
+    assert VOCABULARY.unknown_texts("学鸟[MASK]兽[UNK]鸟\u3000e\u0301 学") == ("鸟", "兽", "é")
     (fill,) = fill_mask(model, VOCABULARY, "学鸟[MASK]兽鸟", top_k=2)
     assert fill.unknown_characters == ("鸟", "兽")
     assert fill.summary().endswith("read as [UNK]: 鸟 兽")
@@ -98,7 +98,7 @@ def test_models_that_cannot_fill_are_refused(model, tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         load_for_inference(tmp_path / "nowhere")
     save_pretrained(model, None, tmp_path / "no_vocabulary")
-    with pytest.raises(InputError, match="no character vocabulary"):
+    with pytest.raises(InputError, match="no vocabulary"):
         load_for_inference(tmp_path / "no_vocabulary")
     headless = tmp_path / "headless"
     save_pretrained(model, VOCABULARY, headless)

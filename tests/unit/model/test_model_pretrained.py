@@ -119,9 +119,9 @@ def test_weights_of_other_heads_are_left_out_with_a_warning(folder):
 
 
 def test_a_vocabulary_of_another_kind_is_left_out_with_a_warning(folder, tmp_path):
-    tokens = VOCABULARY.to_text().replace("学", "##学")
+    tokens = VOCABULARY.to_text().replace("学", "学步")
     (folder / "vocab.txt").write_text(tokens, encoding="utf-8")
-    with pytest.warns(UserWarning, match=r"vocab.txt:6.*2 characters|vocab.txt:6.*3 characters"):
+    with pytest.warns(UserWarning, match=r"vocab.txt:6.*2 characters"):
         loaded = load_pretrained(as_plain(folder))
     assert loaded.vocabulary is None
     save_pretrained(loaded.model, folder, tmp_path / "again")  # its tokenizer goes along all the same

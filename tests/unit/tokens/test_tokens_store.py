@@ -8,10 +8,11 @@ from xuebu.corpus.document import SentenceDocument
 from xuebu.errors import InputError, StoreError
 from xuebu.tokens import build as build_module
 from xuebu.tokens.build import build_store
+from xuebu.tokens.segmenters import make_segmenter
 from xuebu.tokens.settings import StoreSettings
 from xuebu.tokens.store import Store, token_dtype
 from xuebu.tokens.vocab import SPECIAL_TOKENS, Vocabulary
-from xuebu.tokens.words import make_segmenter, word_starts
+from xuebu.tokens.words import word_starts
 
 CHARACTERS = "天地玄黄宇宙洪荒日月盈昃"
 VOCABULARY = Vocabulary((*SPECIAL_TOKENS, *CHARACTERS))

@@ -130,7 +130,7 @@ def test_training_orders_by_frequency_then_code_point():
 
 
 def test_training_counts_across_its_chunks(monkeypatch):
-    monkeypatch.setattr("xuebu.tokens.vocab._COUNT_CHUNK", 3)
+    monkeypatch.setattr("xuebu.tokens.characters._COUNT_CHUNK", 3)
     trained = train_vocabulary(["甲", "甲乙", "", "乙甲", "丙"], VocabularySettings(min_count=2))
     assert trained.tokens[5:] == ("甲", "乙")
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from xuebu.errors import InputError, StoreError
+from xuebu.tokens.segmenters import Segmenter, make_segmenter
 from xuebu.tokens.vocab import SPECIAL_TOKENS, Vocabulary
-from xuebu.tokens.words import Segmenter, make_segmenter, word_starts
+from xuebu.tokens.words import word_starts
 
 RJIEBA = make_segmenter("rjieba")
 
