@@ -22,23 +22,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from generated_dump import generate_pages, write_dump
 from machine import facts
 from xuebu.corpus.clean import clean_text
-from xuebu.corpus.dump import read_dump
+from xuebu.corpus.dump import chunks_of, convert_chunk
 from xuebu.corpus.formats import read_wikiextractor
-from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.sentences import split_sentences
-from xuebu.corpus.settings import CorpusSettings
+from xuebu.corpus.workers import Workers
 
 
 def extract_by_xuebu(dump: Path, workers: int) -> Iterator[tuple[str, str]]:
-    settings = CorpusSettings(wiki_variant="zh-cn")
-    for document in read_dump(dump, "generated", settings=settings, refusals=Refusals(), workers=workers):
-        yield document.id, document.text
+    convert = partial(convert_chunk, namespaces=frozenset({0}), variant="zh-cn")
+    with Workers(workers) as pool:
+        for converted in pool.map(convert, chunks_of(dump)):
+            yield from ((id, text) for id, _, _, text, reason in converted.pages if not reason)
 
 
 def extract_by_wikiextractor(program: str, dump: Path, workers: int, out: Path) -> None:

@@ -9,11 +9,12 @@ import io
 import json
 import lzma
 import os
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, Self, cast
 
 from xuebu.errors import InputError, MissingExtraError
 
@@ -27,29 +28,33 @@ def plain_suffix(path: Path) -> str:
     return name.suffix.lower()
 
 
-def open_binary(path: Path) -> IO[bytes]:
+def open_binary(path: Path, raw: IO[bytes] | None = None) -> IO[bytes]:
     """Open a file for reading, decompressed on the way if its name ends in .gz, .bz2, .xz or .zst.
+
+    Args:
+        path: of the file.
+        raw: the same file, open already, so that one can ask how far it is read; the caller closes it.
 
     Raises:
         MissingExtraError: zstandard is not installed, and the file ends in .zst.
     """
     match path.suffix.lower():
         case ".gz":
-            return cast(IO[bytes], gzip.open(path, "rb"))
+            return cast(IO[bytes], gzip.open(raw or path, "rb"))
         case ".bz2":
-            return bz2.open(path, "rb")
+            return bz2.open(raw or path, "rb")
         case ".xz":
-            return lzma.open(path, "rb")
+            return lzma.open(raw or path, "rb")
         case ".zst":
-            return cast(IO[bytes], io.BufferedReader(_ZstdFile(path), 1 << 20))
+            return cast(IO[bytes], io.BufferedReader(_ZstdFile(path, raw), 1 << 20))
         case _:
-            return path.open("rb")
+            return raw or path.open("rb")
 
 
 class _ZstdFile(io.RawIOBase):
     """A .zst file of any number of frames; unlike zstandard's own reader it tells when the last one is cut short."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, raw: IO[bytes] | None = None) -> None:
         try:
             import zstandard
         except ModuleNotFoundError:
@@ -57,7 +62,7 @@ class _ZstdFile(io.RawIOBase):
         self._error = zstandard.ZstdError
         self._new_frame = zstandard.ZstdDecompressor().decompressobj
         self._frame: Any = None
-        self._stream = path.open("rb")
+        self._stream = raw or path.open("rb")
         self._pending = self._data = b""
 
     def readable(self) -> bool:
@@ -92,19 +97,41 @@ class _ZstdFile(io.RawIOBase):
         super().close()
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+class Span(NamedTuple):
+    """Whole lines of a text file.
+
+    Attributes:
+        start, length: where they lie, in bytes; of a compressed file, as it is decompressed.
+        lines_before: lines before them.
+        data: they themselves, where they were read already.
+    """
+
+    start: int
+    length: int
+    lines_before: int
+    data: bytes | None = None
+
+
+def read_lines(path: Path, span: Span | None = None) -> Iterator[tuple[int, str]]:
     r"""Yield (line number from 1, line without its end) of a UTF-8 text file, one line in memory at a time.
 
     Lines end at "\n" only (a "\r" before it belongs to the end): `str.splitlines` would also cut at U+2028 and
     U+0085, which occur inside real sentences. A byte-order mark at the start is dropped.
 
+    Args:
+        path: of the file.
+        span: the lines to read, of a compressed file with their data; None reads all.
+
     Raises:
         InputError: the file cannot be read or decompressed, is not UTF-8, or holds a line over 64 MiB.
     """
-    number = 0
+    number, left = (span.lines_before, span.length) if span else (0, sys.maxsize)
     try:
-        with open_binary(path) as stream:
-            while raw := stream.readline(MAX_LINE_BYTES + 1):
+        with io.BytesIO(span.data) if span and span.data is not None else open_binary(path) as stream:
+            if span and span.data is None:
+                stream.seek(span.start)
+            while left > 0 and (raw := stream.readline(MAX_LINE_BYTES + 1)):
+                left -= len(raw)
                 number += 1
                 if len(raw) > MAX_LINE_BYTES:
                     raise InputError(
@@ -165,11 +192,24 @@ def read_json(path: Path) -> Any:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with naming(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file in place: for files that nobody trusts before something else says that they are whole."""
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 @contextmanager
@@ -213,11 +253,21 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class DigestWriter:
-    """A text file written line by line under a temporary name; `close` syncs it and gives its SHA-256."""
+    """A text file written line by line under a temporary name; `close` syncs it and gives its SHA-256.
 
-    def __init__(self, path: Path) -> None:
+    As a context manager it closes the file, or after an error abandons it.
+    """
+
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
+        """Open the file.
+
+        Args:
+            path: its name once it is closed.
+            sync: whether it must survive a power cut from then on; without, whoever relies on it sees to that.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._sync = sync
         self._partial = path.with_name(f".{path.name}.partial")
         self._stream = io.BufferedWriter(self._partial.open("wb", buffering=0), 1 << 20)
         self._digest = hashlib.sha256()
@@ -229,14 +279,38 @@ class DigestWriter:
         with naming(self.path):
             self._stream.write(data)
 
+    def write_file(self, path: Path) -> int:
+        """Append all lines of another file; returns its bytes."""
+        size = 0
+        with path.open("rb") as source:
+            while data := source.read(1 << 20):
+                size += len(data)
+                self._digest.update(data)
+                with naming(self.path):
+                    self._stream.write(data)
+        return size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
     def close(self) -> str:
         """Flush to disk, move to the final name, and return the digest of all that was written."""
+        if self._stream.closed:
+            return self._digest.hexdigest()
         with naming(self.path):
             self._stream.flush()
-            os.fsync(self._stream.fileno())
+            if self._sync:
+                os.fsync(self._stream.fileno())
             self._stream.close()
             self._partial.replace(self.path)
-            sync_folder(self.path.parent)
+            if self._sync:
+                sync_folder(self.path.parent)
         return self._digest.hexdigest()
 
     def abandon(self) -> None:

@@ -1,5 +1,7 @@
 """Properties of cleaning, cutting and dropping, on text that tries to break them."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unicodedata import is_normalized
 
@@ -9,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xuebu.corpus.clean import clean_text
-from xuebu.corpus.dedup import Mark, keep_sentences, mark_equals
+from xuebu.corpus.dedup import keep_sentences
 from xuebu.corpus.document import Document, SentenceDocument, sentence_document_from
-from xuebu.corpus.overlap import overlapping_documents
+from xuebu.corpus.overlap import RunIndex, run_hashes, shares_text, shown_runs
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.sentences import split_sentences
 from xuebu.corpus.settings import CorpusSettings
@@ -65,20 +67,6 @@ def test_pieces_join_to_the_paragraph(paragraph: str) -> None:
     assert all(pieces)
 
 
-@given(st.lists(st.integers(0, 12)), st.lists(st.integers(0, 12)), st.integers(1, 6))
-def test_marks_equal_a_plain_loop(left: list[int], right: list[int], block: int) -> None:
-    # Spread over the whole range, so that every part of the sort has work.
-    training, held_out = (np.array(side, dtype=np.uint64) * np.uint64(2**60 + 1) for side in (left, right))
-    expected_left = [Mark.REPEATED if value in left[:place] else Mark.FIRST for place, value in enumerate(left)]
-    expected_right = [
-        Mark.IN_TRAINING if value in left else Mark.REPEATED if value in right[:place] else Mark.FIRST
-        for place, value in enumerate(right)
-    ]
-    marks = mark_equals(training, held_out, block=block)
-    assert marks[0].tolist() == expected_left
-    assert marks[1].tolist() == expected_right
-
-
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=12))
 def test_kept_neighbors_were_neighbors(flags: list[tuple[bool, bool]]) -> None:
     gaps = [place for place, (gap, _) in enumerate(flags) if gap and place]
@@ -109,14 +97,20 @@ short = st.text(alphabet="甲乙", min_size=1, max_size=45)
 
 
 @settings(deadline=None)
-@given(st.lists(short, max_size=5), st.lists(short, max_size=5), st.integers(1, 100))
-def test_overlap_equals_sets_of_runs(held_out: list[str], training: list[str], block: int) -> None:
+@given(st.lists(short, max_size=5), st.lists(short, max_size=5))
+def test_overlap_equals_sets_of_runs(held_out: list[str], training: list[str]) -> None:
     def runs(text: str) -> set[str]:
         return {text[start : start + 20] for start in range(len(text) - 19)}
 
     seen = set().union(*map(runs, training))
     expected = [len(runs(text) & seen) >= 3 for text in held_out]
-    assert list(overlapping_documents(held_out, lambda: training, block_characters=block)) == expected
+    hashes = np.concatenate([np.empty(0, dtype=np.uint64), *map(run_hashes, held_out)])
+    shown = np.empty(0, dtype=np.uint64)
+    if len(hashes):
+        with TemporaryDirectory() as folder:
+            RunIndex.write(Path(folder) / "runs", hashes)
+            shown = shown_runs(training, RunIndex(Path(folder) / "runs"))
+    assert [shares_text(text, shown) for text in held_out] == expected
 
 
 def test_sentence_documents_have_no_more_fields_than_documents() -> None:

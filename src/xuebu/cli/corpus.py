@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from xuebu.corpus.sample import sample_documents
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import read_documents
 from xuebu.corpus.verify import verify_corpus
+from xuebu.corpus.workers import num_cores
 from xuebu.errors import ConfigError
 from xuebu.train.settings import Recipe
 
@@ -33,7 +33,7 @@ class BuildArguments:
     hub: tuple[str, ...] = ()
     """Data sets of the Hugging Face hub, streamed: owner/name, owner/name:config or owner/name:config:split (train)."""
     workers: Annotated[int, Range(0, 1024)] = 0
-    """Processes that convert the pages of dumps; 0: one a core. The corpus does not depend on it."""
+    """Processes; 0: one a core. The corpus does not depend on it."""
     out: Path
     """Folder of the corpus."""
     recipe: OptionalName = None
@@ -51,15 +51,19 @@ def build(arguments: Sequence[str]) -> int:
         raise ConfigError(f"{asked.out}: holds a finished corpus; remove it or choose another folder by --out")
     console = make_console()
     progress = make_progress(console)
-    workers = asked.workers or (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     documents = (
-        read_documents(asked.inputs, asked.settings, hub=asked.hub, workers=workers, progress=progress)
+        read_documents(asked.inputs, asked.settings, hub=asked.hub, progress=progress)
         if asked.inputs or asked.hub
         else sample_documents()
     )
-    card = build_corpus(documents, asked.out, asked.settings, coverage_lists=asked.coverage, progress=progress)
+    card = build_corpus(
+        documents,
+        asked.out,
+        asked.settings,
+        coverage_lists=asked.coverage,
+        workers=asked.workers or num_cores(),
+        progress=progress,
+    )
     print_plain(console, card.summary())
     print_plain(console, f"corpus    {asked.out}\ncard      {asked.out / 'card.md'}")
     return 0

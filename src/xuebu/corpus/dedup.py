@@ -11,21 +11,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
 
-import numpy as np
-import numpy.typing as npt
-
 from xuebu.corpus.document import SentenceDocument
 from xuebu.corpus.settings import Unit
-
-UInt64 = npt.NDArray[np.uint64]
-UInt8 = npt.NDArray[np.uint8]
 
 UNITS: tuple[Unit, ...] = ("document", "paragraph", "sentence")
 """What can be repeated as a whole, the largest first."""
 
 
 class Mark(IntEnum):
-    """What a document, a paragraph or a sentence is among its equals."""
+    """What a document, a paragraph or a sentence is among its equals; see `equals.find_repeats`."""
 
     FIRST = 0
     REPEATED = 1
@@ -63,49 +57,6 @@ def digests_of(document: SentenceDocument) -> Digests:
 
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=8).digest()
-
-
-def mark_equals(training: UInt64, held_out: UInt64, *, block: int = 1 << 22) -> tuple[npt.NDArray[np.uint8], ...]:
-    """Mark each item as the first of its equals, a repeat on its own side, or held out but also in training.
-
-    Items are sentences, or paragraphs, or documents. One on both sides survives in training only, wherever it comes
-    first in the input: so what a model may have seen is never asked of it, and training text does not depend on what is
-    held out with it.
-
-    Args:
-        training: uint64[n] digests of the training items in the order of the input; may be a memory map.
-        held_out: uint64[m] digests of the held-out items likewise.
-        block: digests are sorted in ranges of about this many, which bounds the memory in use to some 40 bytes each,
-            beside one byte an item for the result.
-
-    Returns:
-        uint8[n] and uint8[m] of `Mark`.
-    """
-    count = len(training) + len(held_out)
-    marks = np.zeros(count, dtype=np.uint8)
-    bits = max(0, (count - 1) // block).bit_length()
-    for part in range(1 << bits):
-        chosen = [_places_in(side, part, bits, block) for side in (training, held_out)]
-        digests = np.concatenate([training[chosen[0]], held_out[chosen[1]]])
-        places = np.concatenate([chosen[0], chosen[1] + len(training)])
-        order = np.argsort(digests, kind="stable")
-        digests, places = digests[order], places[order]
-        is_first = np.ones(len(digests), dtype=bool)
-        is_first[1:] = digests[1:] != digests[:-1]
-        leaders = places[np.maximum.accumulate(np.where(is_first, np.arange(len(places)), 0))]
-        crosses = (places >= len(training)) & (leaders < len(training))
-        marks[places] = np.where(crosses, Mark.IN_TRAINING, np.where(is_first, Mark.FIRST, Mark.REPEATED))
-    return marks[: len(training)], marks[len(training) :]
-
-
-def _places_in(digests: UInt64, part: int, bits: int, block: int) -> npt.NDArray[np.int64]:
-    """Return where the digests stand whose first `bits` bits are `part`."""
-    if not bits:
-        return np.arange(len(digests))
-    found = [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(digests), block):
-        found.append(start + np.flatnonzero(digests[start : start + block] >> np.uint64(64 - bits) == part))
-    return np.concatenate(found)
 
 
 def copies_in(

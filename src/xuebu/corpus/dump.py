@@ -1,26 +1,18 @@
-"""Dumps of wikis: pages-articles XML, whole or in its multistream form, to documents, on as many cores as wanted.
+"""Dumps of wikis: pages-articles XML, whole or in its multistream form, to documents.
 
-A dump is cut into chunks of whole pages, which are converted by worker processes and come back in the dump's order.
-With the index of a multistream dump beside it, workers also do the reading and decompressing. A few chunks a worker are
-under way at a time, whatever the size of the dump.
+A dump is cut into chunks of whole pages. With the index of a multistream dump beside it, a chunk says where its pages
+lie, and whoever converts it reads and decompresses them; without, it holds the pages, read from front to end.
 """
 
 from __future__ import annotations
 
 import bz2
-import os
 import re
-import signal
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import IO, NamedTuple
 from xml.etree import ElementTree
 
 from xuebu.corpus.clean import clean_line
@@ -30,9 +22,6 @@ from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.wikitext import wikitext_to_text
 from xuebu.errors import InputError
 from xuebu.files import open_binary, read_lines
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 CHUNK_BYTES = 2 * 1024 * 1024
 MAX_PAGE_BYTES = 256 * 1024 * 1024
@@ -102,7 +91,7 @@ def index_of(path: Path) -> Path | None:
 
 
 def read_dump(
-    path: Path, source: str, *, settings: CorpusSettings, refusals: Refusals, workers: int = 1
+    path: Path, source: str, *, settings: CorpusSettings, refusals: Refusals, chunks: Iterable[Chunk] | None = None
 ) -> Iterator[Document]:
     """Yield the pages of a dump as documents, in its order.
 
@@ -116,14 +105,15 @@ def read_dump(
         source: name of the input.
         settings: `dump_namespaces` and `wiki_variant` are used.
         refusals: receives the counts.
-        workers: processes that convert; 1 converts in this one. The documents do not depend on it.
+        chunks: the pages to read; None reads all.
 
     Raises:
         InputError: the file is damaged, no dump, or not the one of its index; names the place.
     """
     variant = settings.wiki_variant or None
-    convert = partial(convert_chunk, namespaces=frozenset(settings.dump_namespaces), variant=variant)
-    for converted in ordered_map(convert, _chunks(path), workers):
+    namespaces = frozenset(settings.dump_namespaces)
+    for chunk in chunks_of(path) if chunks is None else chunks:
+        converted = convert_chunk(chunk, namespaces=namespaces, variant=variant)
         for reason, count in sorted(converted.removed.items()):
             refusals.add_count(reason, count)
         for id, title, revision, text, reason in converted.pages:
@@ -133,11 +123,19 @@ def read_dump(
                 yield Document(id=id, title=title, group=title or id, text=text, source=source, revision=revision)
 
 
-def _chunks(path: Path) -> Iterator[Chunk]:
-    """Yield the chunks of a dump: streams to be read by the index, or pages read here."""
+def chunks_of(path: Path, raw: IO[bytes] | None = None) -> Iterator[Chunk]:
+    """Yield the chunks of a dump: streams to be read by the index, or pages read here.
+
+    Args:
+        path: of the dump.
+        raw: the same file, open already, so that one can ask how far it is read.
+
+    Raises:
+        InputError: the file is damaged, no dump, or not the one of its index.
+    """
     index = index_of(path)
     if index is None:
-        yield from _sequential_chunks(path)
+        yield from _sequential_chunks(path, raw)
         return
     offsets = sorted({_offset(line, index, number) for number, line in read_lines(index) if line})
     if not offsets:
@@ -161,12 +159,12 @@ def _offset(line: str, index: Path, number: int) -> int:
     return int(offset)
 
 
-def _sequential_chunks(path: Path) -> Iterator[Chunk]:
+def _sequential_chunks(path: Path, raw: IO[bytes] | None) -> Iterator[Chunk]:
     """Yield the pages of a dump from front to end."""
     pending = b""
     read = 0
     try:
-        with open_binary(path) as stream:
+        with open_binary(path, raw) as stream:
             while block := stream.read(CHUNK_BYTES):
                 if not read and b"<mediawiki" not in block[:4096]:
                     raise InputError(f"{path}: not a dump of a wiki (it does not begin with <mediawiki>)")
@@ -253,44 +251,3 @@ def _convert_page(
         converted.removed += removed
     revision = "" if reason else clean_line(revisions[-1].findtext("id") or "")
     converted.pages.append((id, "" if reason else title, revision, text, reason))
-
-
-def ordered_map(function: Callable[[T], U], items: Iterable[T], workers: int) -> Iterator[U]:
-    """Yield `function(item)` for each item, in order, computed by worker processes, a few items ahead and no more.
-
-    With one worker all happens in this process. Workers end with this process, however it ends.
-
-    Raises:
-        InputError: a worker was killed; besides, whatever `items` or the function raises.
-    """
-    if workers <= 1:
-        yield from map(function, items)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
-    ahead: deque[Future[U]] = deque()
-    try:
-        for item in items:
-            ahead.append(pool.submit(function, item))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a worker process was killed, by the system if memory was short; ask for fewer workers"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it is gone (after kill -9 too)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-    if parent is not None:
-
-        def end_with_parent() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=end_with_parent, daemon=True).start()

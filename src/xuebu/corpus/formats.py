@@ -2,7 +2,7 @@
 
 Each yields documents in the file's order, one in memory at a time (the study's JSON excepted), and names file and line
 of whatever is wrong. `name` is the file's name within the input that the user gave, so that ids do not depend on where
-a folder lies; `source` is that input's name.
+a folder lies; `source` is that input's name. `span` holds whole documents of a file; without one all are read.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from xuebu.corpus.document import Document
 from xuebu.corpus.dump import is_dump_name, is_index_name
 from xuebu.corpus.markdown import markdown_title
 from xuebu.errors import InputError
-from xuebu.files import MAX_LINE_BYTES, open_binary, plain_suffix, read_lines
+from xuebu.files import MAX_LINE_BYTES, Span, open_binary, plain_suffix, read_lines
 
-Kind = Literal["text", "json-lines", "wikiextractor", "json", "markdown", "parquet", "dump"]
+Kind = Literal["text", "json-lines", "wikiextractor", "json", "markdown", "parquet", "dump", "rows", "id-lines"]
 
 FIELDS = ("id", "title", "text", "source", "script", "revision", "revid", "date", "licence", "license", "fetched_at")
 """Keys of a line of JSON, or columns of a table, that are read."""
@@ -93,11 +93,11 @@ def read_markdown(path: Path, name: str, source: str) -> Iterator[Document]:
         yield _document(name, title, document.text, source)
 
 
-def read_text_blocks(path: Path, name: str, source: str) -> Iterator[Document]:
+def read_text_blocks(path: Path, name: str, source: str, span: Span | None = None) -> Iterator[Document]:
     """Yield each run of lines up to the next blank one as a document, with "name:first line" as id and group."""
     lines: list[str] = []
     size = start = 0
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, span):
         if line.strip():
             start = start if lines else number
             lines.append(line)
@@ -118,7 +118,7 @@ def _checked_size(size: int, path: Path, number: int) -> int:
     return size
 
 
-def read_json_lines(path: Path, name: str, source: str) -> Iterator[Document]:
+def read_json_lines(path: Path, name: str, source: str, span: Span | None = None) -> Iterator[Document]:
     """Yield one document a line of JSON: `text`, and where present `id`, `title`, `source`, `script` and more.
 
     Known optional keys: `id` (else "name:line"), `title`, `source`, `script` ("hans" or "hant"), `revision` (or
@@ -128,7 +128,7 @@ def read_json_lines(path: Path, name: str, source: str) -> Iterator[Document]:
     Raises:
         InputError: a line is not a JSON object, has no `text`, or a key's value is of the wrong type.
     """
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, span):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -181,7 +181,7 @@ def _field(record: dict[str, Any], where: str, *keys: str) -> str:
     return ""
 
 
-def read_wikiextractor(path: Path, name: str, source: str) -> Iterator[Document]:
+def read_wikiextractor(path: Path, name: str, source: str, span: Span | None = None) -> Iterator[Document]:
     """Yield the articles between `<doc id= url= title=>` and `</doc>`; entities (&lt; and kin) are resolved.
 
     Raises:
@@ -190,7 +190,7 @@ def read_wikiextractor(path: Path, name: str, source: str) -> Iterator[Document]
     header: re.Match[str] | None = None
     opened = size = 0
     lines: list[str] = []
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, span):
         stripped = line.strip()
         opening = _DOC_OPEN.fullmatch(stripped)
         if opening and header:

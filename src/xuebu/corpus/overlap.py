@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from unicodedata import is_normalized, normalize
 
 import numpy as np
 import numpy.typing as npt
 
+from xuebu.files import write_bytes
 from xuebu.rng import draw_bits, key_of
 
 UInt64 = npt.NDArray[np.uint64]
@@ -18,7 +20,6 @@ RUN_CHARACTERS = 20
 MIN_SHARED_RUNS = 3
 
 _END = "\0"  # parts documents; cleaned text never holds it
-BLOCK_CHARACTERS = 1 << 22
 _BATCH_CHARACTERS = 1 << 19
 _NO_LETTER = re.compile(r"[\W_]+")
 
@@ -67,80 +68,77 @@ def run_hashes(text: str) -> UInt64:
         return hashes[:-4] * power_of_four + fours[16:]
 
 
-class RunIndex:
-    """The runs of some held-out documents, and which of them training text has shown so far.
+def comparable_text(sentences: Sequence[str]) -> str:
+    """Return a document's text as a model sees it: spaces are no tokens."""
+    return "".join(sentences).replace(" ", "")
 
-    Memory: about 60 bytes a run while it is built, 40 afterwards.
+
+class RunIndex:
+    """The different runs of some held-out text, in files, of which processes share what they read.
+
+    Memory: 8 bytes a run, and 8 to 16 for a table over the first bits of the hash, which settles most look-ups without
+    a search.
     """
 
-    def __init__(self, texts: list[str]) -> None:
-        self.num_documents = len(texts)
-        joined = _END.join(texts)
-        is_end = code_points(joined) == 0
-        owners = np.cumsum(is_end, dtype=np.int32)
-        hashes = run_hashes(joined)
-        inside = (owners[: len(hashes)] == owners[RUN_CHARACTERS - 1 :]) & ~is_end[: len(hashes)]
-        hashes, owners = hashes[inside], owners[: len(inside)][inside]
-        order = np.argsort(hashes, kind="stable")
-        hashes, owners = hashes[order], owners[order]
-        is_new = np.ones(len(hashes), dtype=bool)
-        is_new[1:] = hashes[1:] != hashes[:-1]
-        runs = np.cumsum(is_new) - 1
-        once = is_new.copy()
-        once[1:] |= owners[1:] != owners[:-1]
-        self._hashes = hashes[is_new]
-        self._runs, self._owners = runs[once].astype(np.int32), owners[once]
-        self._shown = np.zeros(len(self._hashes), dtype=bool)
-        # A table over the first bits of the hash settles most look-ups without a search.
-        self._shift = np.uint64(64 - max(10, (8 * len(self._hashes)).bit_length()))
-        self._table = np.zeros(1 << (64 - int(self._shift)), dtype=bool)
-        self._table[self._hashes >> self._shift] = True
+    def __init__(self, path: Path) -> None:
+        """Open an index that `write` wrote."""
+        count = path.stat().st_size // 8
+        self._hashes = np.memmap(path, dtype="<u8", mode="r", shape=(count,))
+        self._shift = np.uint64(64 - _table_bits(count))
+        self._table = np.memmap(_table_path(path), dtype=bool, mode="r")
 
-    def show(self, text: str) -> None:
-        """Take note of the runs of training text; documents in it may be parted by "\\0"."""
-        hashes = run_hashes(text)
+    @staticmethod
+    def write(path: Path, hashes: UInt64) -> None:
+        """Write an index of run hashes, of which there is at least one; repeats are dropped."""
+        hashes = np.unique(hashes)
+        bits = _table_bits(len(hashes))
+        table = np.zeros(1 << bits, dtype=bool)
+        table[hashes >> np.uint64(64 - bits)] = True
+        write_bytes(path, hashes.astype("<u8").tobytes())
+        write_bytes(_table_path(path), table.tobytes())
+
+    def find(self, hashes: UInt64) -> UInt64:
+        """Return those of the hashes that are in the index, sorted, each once."""
         hashes = hashes[self._table[hashes >> self._shift]]
-        if len(self._hashes) and len(hashes):
-            places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-            self._shown[places[self._hashes[places] == hashes]] = True
-
-    def shared_runs(self) -> npt.NDArray[np.int64]:
-        """Return how many different runs of each document training text has shown so far: int64[documents]."""
-        return np.bincount(self._owners[self._shown[self._runs]], minlength=self.num_documents)
+        places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        return np.unique(hashes[self._hashes[places] == hashes])
 
 
-def overlapping_documents(
-    held_out: Iterable[str], training: Callable[[], Iterable[str]], *, block_characters: int = BLOCK_CHARACTERS
-) -> Iterator[bool]:
-    """Yield, for each held-out text, whether it shares three or more runs of 20 characters with the training texts.
+def _table_bits(count: int) -> int:
+    return max(10, (8 * count).bit_length())
+
+
+def _table_path(path: Path) -> Path:
+    return path.with_name(path.name + ".table")
+
+
+def shown_runs(texts: Iterable[str], index: RunIndex) -> UInt64:
+    """Return the run hashes of an index that the texts show, sorted, each once.
+
+    Args:
+        texts: training texts, each of one document, as `comparable_text` gives them. No run reaches over two of them.
+        index: of the held-out text.
+    """
+    found = [np.empty(0, dtype=np.uint64)]
+    found += [index.find(run_hashes(batch)) for batch in _batches(texts)]
+    return np.unique(np.concatenate(found))
+
+
+def shares_text(text: str, shown: UInt64) -> bool:
+    """Return whether a held-out text shares three or more runs of 20 characters with the training texts.
 
     Runs are counted once each, and over all training texts together: stricter than text by text, and what a model can
     have learned by heart does not care in which document it stood.
 
     Args:
-        held_out: cleaned texts, each the sentences of a document joined; without spaces, since tokens know none.
-        training: gives the training texts, likewise joined, from the start at each call.
-        block_characters: held-out characters that are indexed at once, some 60 bytes each; the training texts are read
-            once a block.
+        text: of a document, as `comparable_text` gives it.
+        shown: the runs that training text shows, sorted.
     """
-    block: list[str] = []
-    size = 0
-    for text in held_out:
-        block.append(text)
-        size += len(text)
-        if size >= block_characters:
-            yield from _overlapping_block(block, training())
-            block, size = [], 0
-    if block:
-        yield from _overlapping_block(block, training())
-
-
-def _overlapping_block(block: list[str], training: Iterable[str]) -> list[bool]:
-    index = RunIndex(block)
-    for batch in _batches(training):
-        index.show(batch)
-    shared: list[bool] = (index.shared_runs() >= MIN_SHARED_RUNS).tolist()
-    return shared
+    own = np.unique(run_hashes(text))
+    if not len(own) or not len(shown):
+        return False
+    places = np.minimum(np.searchsorted(shown, own), len(shown) - 1)
+    return int((shown[places] == own).sum()) >= MIN_SHARED_RUNS
 
 
 def _batches(texts: Iterable[str]) -> Iterator[str]:

@@ -2,18 +2,14 @@
 
 import bz2
 import importlib.util
-import os
-import signal
-import subprocess
 import sys
-import time
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from xuebu.corpus.document import Document
-from xuebu.corpus.dump import index_of, is_dump_name, is_index_name, ordered_map, read_dump
+from xuebu.corpus.dump import index_of, is_dump_name, is_index_name, read_dump
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import read_documents
@@ -37,9 +33,9 @@ def dump(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generated_dump.write_dump(tmp_path_factory.mktemp("dump"), NUM_PAGES, seed=3, pages_per_stream=40)
 
 
-def read(path: Path, workers: int = 1, settings: CorpusSettings = SETTINGS) -> tuple[list[Document], dict[str, int]]:
+def read(path: Path, settings: CorpusSettings = SETTINGS) -> tuple[list[Document], dict[str, int]]:
     refusals = Refusals()
-    documents = list(read_dump(path, "wiki", settings=settings, refusals=refusals, workers=workers))
+    documents = list(read_dump(path, "wiki", settings=settings, refusals=refusals))
     return documents, {reason: each.count for reason, each in refusals.counts().items()}
 
 
@@ -70,17 +66,16 @@ def test_every_page_of_a_dump_is_kept_or_refused_with_its_reason(dump: Path) -> 
     } - {"category", "interlanguage"}  # fmt: skip  # those stand in the apparatus
 
 
-def test_index_front_to_end_and_workers_give_the_same(dump: Path, tmp_path: Path) -> None:
+def test_index_and_front_to_end_give_the_same(dump: Path, tmp_path: Path) -> None:
     expected = read(dump)
     assert index_of(dump) is not None
-    assert read(dump, workers=2) == expected
     alone = tmp_path / dump.name
     alone.write_bytes(dump.read_bytes())
     assert index_of(alone) is None
     assert read(alone) == expected
     plain = tmp_path / "wiki.xml"
     plain.write_bytes(bz2.decompress(dump.read_bytes()))
-    assert read(plain, workers=2) == expected
+    assert read(plain) == expected
 
 
 def test_a_folder_with_a_dump_and_its_index_is_one_input(dump: Path) -> None:
@@ -97,7 +92,7 @@ def test_other_xml_in_a_folder_is_of_an_unknown_kind(dump: Path, tmp_path: Path)
     (tmp_path / "wiki.xml").write_bytes(bz2.decompress(dump.read_bytes()))
     reader = read_documents([tmp_path], SETTINGS)
     assert [file.name for file in reader.files] == ["wiki.xml"]
-    assert next(iter(reader)).source == tmp_path.name
+    assert {document.source for document in reader} == {tmp_path.name}
     assert reader.refusals.count_of("unknown_file") == 1
 
 
@@ -165,55 +160,21 @@ def test_damage_of_streams_and_index_is_told(dump: Path, tmp_path: Path) -> None
     path, index = tmp_path / dump.name, tmp_path / index_of(dump).name
     data, lines = dump.read_bytes(), index_of(dump).read_bytes()
 
-    def message(dump_bytes: bytes, index_bytes: bytes, workers: int = 1) -> str:
+    def message(dump_bytes: bytes, index_bytes: bytes) -> str:
         path.write_bytes(dump_bytes)
         index.write_bytes(index_bytes)
         with pytest.raises(InputError) as error:
-            read(path, workers=workers)
+            read(path)
         return str(error.value)
 
     offsets = sorted({int(line.split(b":")[0]) for line in bz2.decompress(lines).splitlines()})
     assert len(offsets) == 4
     assert "ends at byte" in message(data[: offsets[2]], lines)
     assert "does not end where it should" in message(data[: offsets[2] + 50], lines)
-    assert "does not end where it should" in message(data[:-200], lines, workers=2)
+    assert "does not end where it should" in message(data[:-200], lines)
     assert "does not end where it should" in message(data, bz2.compress(b"500:2:b\n"))
     damaged = data[: offsets[1]] + b"\0\0\0" + data[offsets[1] + 3 :]
-    assert f"no stream at byte {offsets[1]:,}" in message(damaged, lines, workers=2)
+    assert f"no stream at byte {offsets[1]:,}" in message(damaged, lines)
     assert "not a dump" in message(data, bz2.compress(b"0:2:b\n"))
     assert "must be offset:id:title" in message(data, bz2.compress(b"page\n"))
     assert "is empty" in message(data, bz2.compress(b""))
-
-
-def test_ordered_map_looks_few_items_ahead() -> None:
-    taken = []
-
-    def items():
-        for item in range(100):
-            taken.append(item)
-            yield item
-
-    results = ordered_map(abs, items(), 2)
-    assert next(results) == 0
-    assert len(taken) <= 6
-    results.close()
-
-
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import itertools, os, time\n"
-        "from xuebu.corpus.dump import ordered_map\n"
-        "def pid(_): time.sleep(0.05); return os.getpid()\n"
-        "if __name__ == '__main__':\n"
-        "    for child in ordered_map(pid, itertools.count(), 2): print(child, flush=True)\n"
-    )
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
-        children = {int(next(parent.stdout)) for _ in range(8)}
-        parent.send_signal(signal.SIGKILL)
-        parent.wait()
-        end = time.monotonic() + 20
-        while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < end:
-            time.sleep(0.05)
-    assert children and os.getpid() not in children
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
