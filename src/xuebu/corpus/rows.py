@@ -1,7 +1,7 @@
 """Readers of rows: one or two sentences a line in columns, as corpora of sentence pairs and of anonymised ids are.
 
 Each row is a document of its own, and what stands in its two columns are neighbors. A column after those is a label;
-pretraining does not look at it.
+pretraining does not look at it. Lines of ids without columns are read here too.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from pathlib import Path
 from xuebu.corpus.document import Document
 from xuebu.corpus.symbols import read_ids
 from xuebu.errors import InputError
-from xuebu.files import plain_suffix, read_lines
+from xuebu.files import Span, plain_suffix, read_lines
+
+ROW_SUFFIXES = (".tsv", ".csv", ".jsonl", ".txt")
+"""What a file of rows is called, but for a compression."""
 
 _NAMES = (("sentence1", "sentence2"), ("text_a", "text_b"), ("premise", "hypothesis"), ("question1", "question2"),
           ("query1", "query2"), ("sentence", ""), ("text", ""))  # fmt: skip
 _LABEL_NAMES = ("label", "score", "id", "")
 
 
-def read_rows(path: Path, name: str, source: str, *, columns: int, ids: bool) -> Iterator[Document]:
+def read_rows(
+    path: Path, name: str, source: str, span: Span | None = None, *, columns: int, ids: bool
+) -> Iterator[Document]:
     """Yield a document for each row of a file: its columns, one below the other, "name:line" as id and group.
 
     A .jsonl file has one object a line, with keys such as `sentence1` and `sentence2`; a .csv file commas and quotes;
@@ -32,13 +37,14 @@ def read_rows(path: Path, name: str, source: str, *, columns: int, ids: bool) ->
         path: the file; compressed as `read_lines` takes it.
         name: its name within the input.
         source: the input's name.
+        span: lines of the file; None for all.
         columns: 1 or 2, how many columns are sentences; one more may follow, the label.
         ids: whether they hold token ids, which become symbols, see `xuebu.corpus.symbols`.
 
     Raises:
         InputError: a row has too few or too many columns, or holds no ids where it should; names file and line.
     """
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, span):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -53,6 +59,29 @@ def read_rows(path: Path, name: str, source: str, *, columns: int, ids: bool) ->
         sentences = [read_ids(cell, where) if ids else cell for cell in cells[:columns]]
         text = "\n".join(sentence for sentence in sentences if sentence.strip())
         yield Document(id=f"{name}:{number}", title="", group=f"{name}:{number}", text=text, source=source)
+
+
+def read_id_lines(path: Path, name: str, source: str, *, whole: bool) -> Iterator[Document]:
+    """Yield runs of lines of token ids up to the next blank one, or the file as a whole, as documents of symbols.
+
+    Raises:
+        InputError: a line holds something else, or the file nothing; names file and line.
+    """
+    lines: list[str] = []
+    start = 0
+    for number, line in read_lines(path):
+        if line.strip():
+            start = start if lines else number
+            lines.append(read_ids(line, f"{path}:{number}"))
+        elif lines and not whole:
+            yield _run_of_lines(f"{name}:{start}", lines, source)
+            lines = []
+    if lines:
+        yield _run_of_lines(name if whole else f"{name}:{start}", lines, source)
+
+
+def _run_of_lines(id: str, lines: list[str], source: str) -> Document:
+    return Document(id=id, title="", group=id, text="\n".join(lines), source=source)
 
 
 def _cells(line: str, suffix: str, columns: int, where: str) -> list[str]:
