@@ -179,7 +179,7 @@ def recipe_of(out: Path, run: Run, threads: int) -> Any:
         "steps": steps,
         "warmup_steps": round(warmup * steps),
         "evaluate_every": max(1, steps // CURVE_POINTS),
-        "checkpoint_every": max(1, steps // 8),
+        "checkpoint_every": max(1, steps // 4),
         "keep_checkpoints": 1,
     }
     return settings_from(Recipe, table, where=run.variant)
@@ -238,7 +238,12 @@ def describe(out: Path, run: Run, model: Any) -> dict[str, Any]:
     from xuebu.train.folder import RunFolder, read_run_facts
 
     folder = RunFolder(out / "runs" / run.name)
-    score = evaluate(model, questions_of(out, run.track, PREDICTIONS), read_run_facts(folder).machine).metrics()
+    questions, machine = questions_of(out, run.track, PREDICTIONS), read_run_facts(folder).machine
+    score = evaluate(model, questions, machine).metrics()
+    if getattr(model, "ngrams", None) is not None:  # what the encoder knows by itself
+        model.ngrams.scale = 0.0
+        without = evaluate(model, questions, machine).metrics()
+        score |= {f"{key}_without_ngrams": without[key] for key in ("mlm_loss_nats", "mlm_accuracy")}
     lines = folder.history.read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, lines) if record["kind"] == "eval"]
     return {
@@ -284,6 +289,8 @@ def work(out: Path, queue: Path, threads: int) -> None:
                     print(f"{run.name}: stopped; the same command goes on", flush=True)
                     return
                 append(out / "log.jsonl", line)
+                for name in ("checkpoints", "model"):  # hundreds of megabytes; the history stays
+                    shutil.rmtree(out / "runs" / run.name / name, ignore_errors=True)
                 print(
                     f"{run.name}: {line['mlm_loss_nats']:.4f} nats, {100 * line['mlm_accuracy']:.2f} %, "
                     f"{line['seconds']:.0f} s",

@@ -53,7 +53,7 @@ def presets(arguments: Sequence[str]) -> int:
             str(settings.num_heads),
             f"{settings.intermediate_size:,}",
             f"{count_parameters(settings, asked.vocab_size).total:,}",
-            "yes" if not settings.missing_for_hugging_face else "no",
+            "yes" if settings.is_hugging_face else "no",
         ]
         for name, settings in PRESETS.items()
     ]

@@ -21,6 +21,8 @@ from xuebu.model.heads import (
     next_sentence_classes,
 )
 from xuebu.model.layers import Block, Embeddings, EncoderLayer, Runs, padding_bias
+from xuebu.model.modern import ModernLayer, Places, places_of
+from xuebu.model.ngram_embeddings import NgramEmbeddings, Rows, draw_visible, rows_of_blocks
 from xuebu.model.settings import ModelSettings
 
 
@@ -57,20 +59,31 @@ class PretrainingModel(nn.Module):
         self.settings, self.vocab_size, self.recompute = settings, vocab_size, False
         with torch.device("meta"):  # so that torch draws no weights of its own
             self.embeddings = Embeddings(settings, vocab_size)
-            self.layers = nn.ModuleList(EncoderLayer(settings) for _ in range(settings.num_layers))
+            self.modern = settings.layer == "modern"
+            kind = ModernLayer if self.modern else EncoderLayer
+            self.layers = nn.ModuleList(kind(settings) for _ in range(settings.num_layers))
+            self.last_norm: nn.LayerNorm | None = None
+            if self.modern:
+                self.last_norm = nn.LayerNorm(settings.hidden_size, settings.layer_norm_eps, bias=settings.biases)
             self.mlm_head = MaskedTokenHead(settings, vocab_size)
             self.nsp_head = NextSentenceHead(settings) if settings.nsp_head else None
+            self.ngrams: NgramEmbeddings | None = None
+            if settings.ngram_embeddings != "none":
+                self.ngrams = NgramEmbeddings(vocab_size, settings.ngram_buckets, settings.hidden_size)
         self.to_empty(device="cpu")
         self.initialize(torch.Generator().manual_seed(0) if generator is None else generator)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw all weights anew: matrices normal(0, initializer_range), biases 0, norms 1.
+        """Draw all weights anew: matrices normal(0, initializer_range), biases 0, norms 1, n-gram embeddings 0.
 
         Source: Devlin et al. 2019, published code (there truncated at two deviations, as Hugging Face's is not).
         """
         for name, parameter in self.named_parameters():
-            if parameter.dim() > 1:
+            ends_block = name.endswith((".outer.weight", ".attention.output.weight"))
+            if name == "ngrams.table" or name.endswith(".kernel") or (self.settings.zero_init and ends_block):
+                parameter.zero_()
+            elif parameter.dim() > 1:
                 parameter.normal_(0.0, self.settings.initializer_range, generator=generator)
             else:
                 parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
@@ -107,8 +120,20 @@ class PretrainingModel(nn.Module):
         rest = len(input_ids) - sum(b * t for b, t in blocks)
         if rest:
             positions.append(torch.zeros(rest, dtype=torch.int64, device=device))
-        x: Tensor = self.embeddings(input_ids, segment_ids, torch.cat(positions))
-        return self._run_layers(x, _lay_out(blocks, lengths)).view(*shape, -1)
+        at_input = None
+        if self.settings.ngram_embeddings == "input":
+            assert self.ngrams is not None
+            everywhere = torch.arange(len(input_ids), device=device)
+            at_input = self.ngrams(input_ids, everywhere, rows_of_blocks(blocks, lengths, device))
+        at = torch.cat(positions)
+        x: Tensor = self.embeddings(input_ids, segment_ids, at, at_input)
+        places = self._places(at, rows_of_blocks(blocks, lengths, device)) if self.modern else None
+        return self._run_layers(x, _lay_out(blocks, lengths), places).view(*shape, -1)
+
+    def _places(self, positions: Tensor, rows: Rows) -> Places:
+        device = positions.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        return places_of(self.settings, positions, rows, dtype)
 
     def forward(
         self,
@@ -128,8 +153,8 @@ class PretrainingModel(nn.Module):
                 masked-token head is computed nowhere else.
             blocks: as in `encode`.
         """
-        chosen, first = self._read(input_ids, segment_ids, lengths, masked_positions, blocks)
-        mlm_logits = self.mlm_head(chosen, self.embeddings.word.weight)
+        chosen, first, added = self._read(input_ids, segment_ids, lengths, masked_positions, blocks)
+        mlm_logits = self.mlm_head(chosen, self.embeddings.word.weight, added)
         return PretrainingOutput(mlm_logits, None if self.nsp_head is None else self.nsp_head(first))
 
     def _read(
@@ -139,8 +164,10 @@ class PretrainingModel(nn.Module):
         lengths: Tensor | None,
         masked_positions: Tensor,
         blocks: Sequence[tuple[int, int]] | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the hidden states at the masked positions [m, h] and at the first position of each row [b, h]."""
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the hidden states at the masked positions [m, h], at the first position of each row [b, h], and what
+        is added before the decoder [m, h].
+        """
         hidden = self.encode(input_ids, segment_ids, lengths, blocks)
         flat = hidden.view(-1, hidden.shape[-1])
         # index_select, not indexing by a tensor: the backward of the latter is not stable to the bit.
@@ -148,7 +175,20 @@ class PretrainingModel(nn.Module):
         blocks = [(hidden.shape[0], hidden.shape[1])] if blocks is None else blocks
         sizes = [b * t for b, t in blocks]
         parts = torch.split(flat[: sum(sizes)], sizes)
-        return chosen, torch.cat([part[::t] for part, (_, t) in zip(parts, blocks, strict=True)])
+        first = torch.cat([part[::t] for part, (_, t) in zip(parts, blocks, strict=True)])
+        chosen, added = self._add_ngrams(
+            chosen, input_ids.flatten(), masked_positions, _rows(input_ids, lengths, blocks)
+        )
+        return chosen, first, added
+
+    def _add_ngrams(
+        self, chosen: Tensor, input_ids: Tensor, masked_positions: Tensor, rows: Rows
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the input of the masked-token head [m, h], and what is added before its decoder [m, h]."""
+        if self.ngrams is None or self.settings.ngram_embeddings == "input":
+            return chosen, None
+        embedded = self.ngrams(input_ids, masked_positions, rows)
+        return (chosen + embedded, None) if self.settings.ngram_embeddings == "head" else (chosen, embedded)
 
     def loss(
         self,
@@ -172,8 +212,10 @@ class PretrainingModel(nn.Module):
             nsp_labels: integers [b], 1 = b truly follows a, 0 = not, -1 = not to be judged; None: no pair is.
             blocks: as in `encode`.
         """
-        chosen, first = self._read(input_ids, segment_ids, lengths, masked_positions, blocks)
-        return self._judge(chosen, first, labels, nsp_labels)
+        chosen, first, added = self._read(input_ids, segment_ids, lengths, masked_positions, blocks)
+        rows = _rows(input_ids, lengths, blocks)
+        extra = self._extra(input_ids.flatten(), masked_positions, rows)
+        return self._judge(chosen, first, added, labels, nsp_labels, extra_nats=extra)
 
     def loss_of_runs(
         self,
@@ -200,13 +242,39 @@ class PretrainingModel(nn.Module):
             masked_positions: int64 [m], indices into s.
             labels, nsp_labels: as in `loss`.
         """
-        x = self.embeddings(input_ids, segment_ids, positions)
-        x = self._run_layers(x, Runs(row_starts, max_length))
-        return self._judge(x.index_select(0, masked_positions), x.index_select(0, first_positions), labels, nsp_labels)
+        rows, at_input = Rows(row_starts[:-1].long(), row_starts[1:].long()), None
+        if self.ngrams is not None and self.settings.ngram_embeddings == "input":
+            at_input = self.ngrams(input_ids, torch.arange(len(input_ids), device=input_ids.device), rows)
+        x = self.embeddings(input_ids, segment_ids, positions, at_input)
+        places = self._places(positions, rows) if self.modern else None
+        x = self._run_layers(x, Runs(row_starts, max_length), places)
+        chosen, added = self._add_ngrams(x.index_select(0, masked_positions), input_ids, masked_positions, rows)
+        extra = self._extra(input_ids, masked_positions, rows)
+        return self._judge(chosen, x.index_select(0, first_positions), added, labels, nsp_labels, extra_nats=extra)
 
-    def _judge(self, chosen: Tensor, first: Tensor, labels: Tensor, nsp_labels: Tensor | None) -> PretrainingLoss:
+    def _extra(self, input_ids: Tensor, masked_positions: Tensor, rows: Rows) -> Tensor:
+        """Return the summed cross-entropy of the n-gram embeddings alone at some positions that are not masked."""
+        share = self.settings.ngram_extra
+        if self.ngrams is None or not share or not self.training:
+            return torch.zeros((), device=input_ids.device)
+        positions, labels = draw_visible(input_ids, masked_positions, rows, share)
+        embedded, words = self.ngrams(input_ids, positions, rows), self.embeddings.word.weight
+        if self.settings.ngram_embeddings == "head":
+            return self.mlm_head.loss(embedded, words, labels)[0]
+        return self.mlm_head.loss_of_added(embedded, words, labels)
+
+    def _judge(
+        self,
+        chosen: Tensor,
+        first: Tensor,
+        added: Tensor | None,
+        labels: Tensor,
+        nsp_labels: Tensor | None,
+        *,
+        extra_nats: Tensor,
+    ) -> PretrainingLoss:
         mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability = self.mlm_head.loss(
-            chosen, self.embeddings.word.weight, labels
+            chosen, self.embeddings.word.weight, labels, added
         )
         nsp_nats = torch.zeros_like(mlm_nats)
         nsp_hits = torch.zeros(len(first), dtype=torch.bool, device=mlm_nats.device)
@@ -214,15 +282,24 @@ class PretrainingModel(nn.Module):
             nsp_logits, classes = self.nsp_head(first), next_sentence_classes(nsp_labels)
             nsp_nats = functional.cross_entropy(nsp_logits.float(), classes, reduction="sum", ignore_index=-1)
             nsp_hits = nsp_logits.detach().argmax(-1) == classes
-        return PretrainingLoss(mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability, nsp_nats, nsp_hits)
+        return PretrainingLoss(
+            mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability, nsp_nats, nsp_hits, extra_nats
+        )
 
-    def _run_layers(self, x: Tensor, blocks: Sequence[Block] | Runs) -> Tensor:
+    def _run_layers(self, x: Tensor, blocks: Sequence[Block] | Runs, places: Places | None) -> Tensor:
+        more = () if places is None else (places,)
         for layer in self.layers:
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(layer, x, blocks, use_reentrant=False)
+                x = checkpoint(layer, x, blocks, *more, use_reentrant=False)
             else:
-                x = layer(x, blocks)
-        return x
+                x = layer(x, blocks, *more)
+        return x if self.last_norm is None else self.last_norm(x)
+
+
+def _rows(input_ids: Tensor, lengths: Tensor | None, blocks: Sequence[tuple[int, int]] | None) -> Rows:
+    if blocks is None:
+        blocks = [(input_ids.shape[0], input_ids.shape[1])]
+    return rows_of_blocks(blocks, lengths, input_ids.device)
 
 
 def _lay_out(blocks: Sequence[tuple[int, int]], lengths: Tensor | None) -> list[Block]:

@@ -31,19 +31,27 @@ class MaskedTokenHead(nn.Module):
         self.bias = nn.Parameter(torch.empty(vocab_size)) if settings.mlm_bias else None
         self.activation = settings.activation
 
-    def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        """Return logits [m, v] for hidden [m, h]; word_embeddings [v, h] is the decoder where the two are tied."""
-        return functional.linear(self._transform(hidden), self._weight(word_embeddings), self.bias)
+    def forward(self, hidden: Tensor, word_embeddings: Tensor, added: Tensor | None = None) -> Tensor:
+        """Return logits [m, v] for hidden [m, h]; word_embeddings [v, h] is the decoder where the two are tied.
 
-    def loss(self, hidden: Tensor, word_embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        What is `added` [m, h] goes on top of the transformed states.
+        """
+        return functional.linear(self._transform(hidden, added), self._weight(word_embeddings), self.bias)
+
+    def loss(
+        self, hidden: Tensor, word_embeddings: Tensor, labels: Tensor, added: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what `summed_cross_entropy` returns, for the same arguments as `forward` and int64 labels [m]."""
-        return summed_cross_entropy(self._transform(hidden), self._weight(word_embeddings), self.bias, labels)
+        return summed_cross_entropy(self._transform(hidden, added), self._weight(word_embeddings), self.bias, labels)
 
-    def _transform(self, hidden: Tensor) -> Tensor:
-        if self.transform is None or self.norm is None:
-            return hidden
-        transformed: Tensor = self.norm(activate(self.transform(hidden), self.activation))
-        return transformed
+    def loss_of_added(self, added: Tensor, word_embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the summed cross-entropy where the decoder's input is `added` [m, h] alone."""
+        return summed_cross_entropy(added, self._weight(word_embeddings), self.bias, labels)[0]
+
+    def _transform(self, hidden: Tensor, added: Tensor | None) -> Tensor:
+        if self.transform is not None and self.norm is not None:
+            hidden = self.norm(activate(self.transform(hidden), self.activation))
+        return hidden if added is None else hidden + added
 
     def _weight(self, word_embeddings: Tensor) -> Tensor:
         return word_embeddings if self.decoder is None else self.decoder.weight
@@ -90,6 +98,8 @@ class PretrainingLoss(NamedTuple):
         mlm_top_probability: float32 [m], probability of the most probable token; no gradient.
         nsp_nats: scalar with gradient, cross-entropy summed over the judged pairs, in nats.
         nsp_hits: bool [b], whether a judged pair was judged rightly; False where it is not judged.
+        extra_nats: scalar with gradient, cross-entropy of the n-gram embeddings alone, summed over positions that are
+            not masked; 0 where there is none. Not part of what is recorded.
     """
 
     mlm_nats: Tensor
@@ -98,6 +108,7 @@ class PretrainingLoss(NamedTuple):
     mlm_top_probability: Tensor
     nsp_nats: Tensor
     nsp_hits: Tensor
+    extra_nats: Tensor
 
 
 _CACHED_LOGITS = 2**18

@@ -20,8 +20,14 @@ from xuebu.model.settings import ModelSettings
 
 
 def activate(x: Tensor, kind: str) -> Tensor:
-    """Return the activation `kind` ("gelu", exact, or "relu") of each element."""
-    return functional.gelu(x) if kind == "gelu" else functional.relu(x)
+    """Return the activation `kind` of each element: "gelu" (exact), "relu" or "relu2", its square.
+
+    Source of the square: So et al. 2021, "Primer: Searching for Efficient Transformers for Language Modeling".
+    """
+    if kind == "gelu":
+        return functional.gelu(x)
+    positive = functional.relu(x)
+    return positive if kind == "relu" else positive * positive
 
 
 def drop(x: Tensor, rate: float) -> Tensor:
@@ -130,14 +136,19 @@ class Embeddings(nn.Module):
     def __init__(self, settings: ModelSettings, vocab_size: int) -> None:
         super().__init__()
         self.word = nn.Embedding(vocab_size, settings.hidden_size)
-        self.position = nn.Embedding(settings.max_positions, settings.hidden_size)
+        learned = settings.positions == "learned"
+        self.position = nn.Embedding(settings.max_positions, settings.hidden_size) if learned else None
         self.segment = nn.Embedding(settings.type_vocab_size, settings.hidden_size)
         self.norm = nn.LayerNorm(settings.hidden_size, settings.layer_norm_eps) if settings.embedding_norm else None
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor) -> Tensor:
-        """Return [s, h] for int64 ids, segments and positions in their sequence, each [s]."""
-        x = self.word(input_ids) + self.segment(segment_ids) + self.position(positions)
+    def forward(self, input_ids: Tensor, segment_ids: Tensor, positions: Tensor, added: Tensor | None = None) -> Tensor:
+        """Return [s, h] for int64 ids, segments and positions in their sequence, each [s]; added [s, h] goes on top."""
+        x = self.word(input_ids) + self.segment(segment_ids)
+        if self.position is not None:
+            x = x + self.position(positions)
+        if added is not None:
+            x = x + added
         if self.norm is not None:
             x = self.norm(x)
         dropped: Tensor = self.dropout(x)

@@ -38,7 +38,7 @@ def hugging_face_names(settings: ModelSettings) -> dict[str, tuple[str, ...]]:
     """Return for each of our weights its name in BertForPreTraining; several lie one below the other in ours.
 
     Args:
-        settings: an architecture that BertForPreTraining can hold (`missing_for_hugging_face` is empty).
+        settings: an architecture that BertForPreTraining can hold (`is_hugging_face`).
     """
     modules = dict(_MODULES)
     for layer in range(settings.num_layers):
@@ -94,9 +94,11 @@ def hugging_face_config(settings: ModelSettings, vocab_size: int) -> dict[str, A
     loader takes a folder of any model type and fills what is missing with random weights, but stops at an unknown
     activation and shows its name.
     """
-    if missing := settings.missing_for_hugging_face:
+    if not settings.is_hugging_face:
+        lacks, has = settings.missing_for_hugging_face, settings.unknown_to_hugging_face
+        parts = ([f"it has no {', '.join(lacks)}"] if lacks else []) + ([f"it has {', '.join(has)}"] if has else [])
         refusal = (
-            f"not a BERT: it has no {', '.join(missing)}, so Hugging Face's classes cannot hold it; "
+            f"not a BERT: {' and '.join(parts)}, so Hugging Face's classes cannot hold it; "
             "load this folder with xuebu.model.pretrained.load_pretrained"
         )
         return {"architectures": ["XuebuPretrainingModel"], "model_type": "xuebu", "hidden_act": refusal}

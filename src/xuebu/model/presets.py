@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from xuebu.errors import ConfigError
-from xuebu.model.settings import ModelSettings
+from xuebu.model.settings import NUM_CONTEXTS, ModelSettings
 
 PresetName = Literal["tiny", "mini", "small", "base", "reference", "reference-hf"]
 
@@ -67,9 +67,10 @@ class ParameterCount:
 
     Attributes:
         word_embeddings, position_embeddings, segment_embeddings, embedding_norm: the input.
-        layers: all encoder layers together.
+        layers: all encoder layers together, with the norm after the last of modern ones.
         mlm_head: masked-token head; a decoder tied to the word embeddings counts there, once.
         nsp_head: next-sentence head with its pooler.
+        ngram_embeddings: hashed embeddings of neighbors.
     """
 
     word_embeddings: int
@@ -79,6 +80,7 @@ class ParameterCount:
     layers: int
     mlm_head: int
     nsp_head: int
+    ngram_embeddings: int = 0
 
     @property
     def total(self) -> int:
@@ -88,6 +90,7 @@ class ParameterCount:
     def summary(self) -> str:
         """Return one line a part, then the total."""
         parts = [(field.name.replace("_", " "), getattr(self, field.name)) for field in dataclasses.fields(self)]
+        parts = [(name, count) for name, count in parts if count or name != "ngram embeddings"]
         return "\n".join(f"{name:<20} {count:>15,}" for name, count in [*parts, ("total", self.total)])
 
     def to_json(self) -> dict[str, int]:
@@ -110,15 +113,19 @@ def count_parameters(settings: ModelSettings, vocab_size: int) -> ParameterCount
     hidden, inner = settings.hidden_size, settings.intermediate_size
     norm = 2 * hidden
     square = hidden * hidden + hidden
-    layer = 4 * square + norm + (hidden * inner + inner) + (inner * hidden + hidden) + norm
+    modern, biases = settings.layer == "modern", 1 if settings.biases else 0
+    norm_of_layer = hidden * (1 + biases)
+    matrices = 4 * hidden * hidden + 2 * hidden * inner
+    layer = matrices + biases * (5 * hidden + inner) + 2 * norm_of_layer + settings.convolution * hidden
     return ParameterCount(
         word_embeddings=vocab_size * hidden,
-        position_embeddings=settings.max_positions * hidden,
+        position_embeddings=settings.max_positions * hidden * (settings.positions == "learned"),
         segment_embeddings=settings.type_vocab_size * hidden,
         embedding_norm=norm * settings.embedding_norm,
-        layers=settings.num_layers * layer,
+        layers=settings.num_layers * layer + norm_of_layer * modern,
         mlm_head=(square + norm) * settings.mlm_transform
         + vocab_size * hidden * (not settings.tie_embeddings)
         + vocab_size * settings.mlm_bias,
         nsp_head=square * settings.pooler + (2 * hidden + 2) * settings.nsp_head,
+        ngram_embeddings=NUM_CONTEXTS * settings.ngram_buckets * hidden * (settings.ngram_embeddings != "none"),
     )

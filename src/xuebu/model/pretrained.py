@@ -73,7 +73,7 @@ def save_pretrained(model: PretrainingModel, vocabulary: Vocabulary | Path | Non
     from safetensors.torch import save
 
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if not settings.missing_for_hugging_face:
+    if settings.is_hugging_face:
         tensors = _to_hugging_face(tensors, settings)
     write_atomic(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     own = {"format": FORMAT, "vocab_size": vocab_size, "vocabulary_digest": digest, "settings": to_table(settings)}
@@ -136,7 +136,7 @@ def load_pretrained(folder: Path) -> Pretrained:
     model = PretrainingModel(settings, facts.vocab_size)
     weights = model.state_dict()
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in weights}
-    if not settings.missing_for_hugging_face:
+    if settings.is_hugging_face:
         names = hugging_face_names(settings)
         tensors = _without_repeats({modern_name(name): tensor for name, tensor in tensors.items()}, settings, path)
     _check_unknown(set(tensors) - {name for theirs in names.values() for name in theirs}, facts.is_own, path)

@@ -16,6 +16,7 @@ from xuebu.batches.runs import NOT_COUNTED, RunBatch, lay_end_to_end, shape_of
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.heads import PretrainingLoss
 from xuebu.model.layers import EncoderLayer
+from xuebu.model.modern import ModernLayer
 from xuebu.train.machine import Machine
 from xuebu.train.settings import Recipe
 
@@ -35,7 +36,7 @@ def compile_model(model: PretrainingModel, machine: Machine, backend: str = "ind
         model.loss_of_runs = torch.compile(model.loss_of_runs, dynamic=False, backend=backend)  # type: ignore[method-assign]
         return
     for layer in model.layers:
-        assert isinstance(layer, EncoderLayer)
+        assert isinstance(layer, EncoderLayer | ModernLayer)
         layer.feed_forward = torch.compile(layer.feed_forward, dynamic=True, backend=backend)  # type: ignore[method-assign]
 
 

@@ -81,6 +81,8 @@ class World:
         for parameter in model.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+            elif parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.to_dense()
         self.sum_in_place([parameter.grad for parameter in model.parameters() if parameter.grad is not None])
 
     def most(self, number: int) -> int:

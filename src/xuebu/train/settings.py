@@ -25,6 +25,15 @@ class TrainSettings:
     """Decides initial weights, order of samples, pairs, masks and dropout; nothing held out."""
     learning_rate: Annotated[float, Range(0.0, 1.0)] = 1e-3
     """Peak learning rate of AdamW."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What updates the matrices of the encoder's layers: AdamW, or Muon, which makes each update orthogonal. The rest
+    is AdamW's."""
+    muon_learning_rate: Annotated[float, Range(0.0, 1.0)] = 0.02
+    """Peak learning rate of Muon; it follows the schedule of `learning_rate`."""
+    muon_momentum: Annotated[float, Range(0.0, 0.9999)] = 0.95
+    """Muon's decay of the mean gradient."""
+    ngram_learning_rate: Annotated[float, Range(0.0, 1.0)] = 0.1
+    """Peak learning rate of the n-gram embeddings (Adagrad); it follows the schedule of `learning_rate`."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls from its peak after the warm-up."""
     schedule_hours: Annotated[float, Range(0.0)] = 0.0
@@ -148,6 +157,9 @@ class Recipe:
                 f"`train.micro_batch_tokens` = {self.train.micro_batch_tokens} is less than one sequence, "
                 f"`batches.sequence_length` = {self.batches.sequence_length} rounded up to {padded}"
             )
+        if self.train.sharding == "full" and (self.train.optimizer == "muon" or self.model.ngram_embeddings != "none"):
+            part = '`train.optimizer` = "muon"' if self.train.optimizer == "muon" else "`model.ngram_embeddings`"
+            raise ConfigError(f'{part} needs whole matrices: set `train.sharding` = "none"')
         if self.batches.objective != "mlm" and not self.model.nsp_head:
             raise ConfigError(
                 f'`batches.objective` = "{self.batches.objective}" needs `model.nsp_head` = true; or set the objective '

@@ -7,12 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from xuebu.errors import ResumeError
 from xuebu.train.checkpoint import Checkpoint, Proven, load_checkpoint, save_checkpoint
-from xuebu.train.optim import load_optimizer_tensors, optimizer_tensors
+from xuebu.train.optim import Optimizers, load_optimizer_tensors, optimizer_tensors
 from xuebu.train.parallel import World
 from xuebu.train.tensor_file import Rows, TensorFile, TensorReader
 from xuebu.train.writer import BackgroundWriter
@@ -27,7 +26,7 @@ class Snapshots:
         world: this process, among how many.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> None:
+    def __init__(self, folder: Path, model: nn.Module, optimizer: Optimizers, world: World) -> None:
         self.folder, self.model, self.optimizer, self.world = folder, model, optimizer, world
         self._writer = BackgroundWriter()
         self._files: dict[str, TensorFile] = {}  # kept from save to save: fresh memory costs more than the copy

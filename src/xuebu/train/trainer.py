@@ -51,7 +51,7 @@ from xuebu.train.health import (
 from xuebu.train.machine import prepare
 from xuebu.train.memory import is_out_of_memory, out_of_memory, try_largest
 from xuebu.train.objective import autocast, compile_model, compute_losses, layout_of
-from xuebu.train.optim import make_optimizer
+from xuebu.train.optim import clipped_parameters, make_optimizer, set_learning_rate
 from xuebu.train.parallel import ALONE, World
 from xuebu.train.recorder import Recorder
 from xuebu.train.schedule import is_over, learning_rate, schedule_position
@@ -296,12 +296,13 @@ class Trainer:
             return _Attempt("given up", 0.0, self.stop.reason)
         values, stop = self._add_up(sums)
         limit = self.settings.max_grad_norm or math.inf
-        norm = float(self.world.whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit, foreach=True)))
+        norm = float(
+            self.world.whole(torch.nn.utils.clip_grad_norm_(clipped_parameters(self.model), limit, foreach=True))
+        )
         fault = what_is_not_finite(norm, values)
         if not fault:
             rate = learning_rate(schedule_position(step, self.clock, self.settings), self.settings)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
             state.step = step
             state.tokens += batch.num_tokens
@@ -330,7 +331,7 @@ class Trainer:
                 world.sync_gradients(self.model, number == count - 1)
                 torch.manual_seed(seed_of(self.settings.seed, "dropout", step, number * world.size + world.rank))
                 losses = compute_losses(self.model, micro, machine.device, machine.precision)
-                loss = losses.mlm_nats / predictions + losses.nsp_nats / pairs
+                loss = (losses.mlm_nats + losses.extra_nats) / predictions + losses.nsp_nats / pairs
                 (loss if weight else loss * 0.0).backward()  # type: ignore[no-untyped-call]
                 with torch.no_grad():
                     parts = (losses.mlm_nats, losses.mlm_hits.sum(), losses.nsp_nats, losses.nsp_hits.sum())

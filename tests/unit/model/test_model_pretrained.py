@@ -144,7 +144,7 @@ def test_half_precision_weights_are_widened(folder):
     [
         ({"model_type": "roberta"}, "`model_type` is 'roberta'; only BERT"),
         ({"position_embedding_type": "relative_key"}, "`position_embedding_type`"),
-        ({"hidden_act": "silu"}, "`activation` must be one of 'gelu', 'relu', not 'silu'"),
+        ({"hidden_act": "silu"}, "`activation` must be one of 'gelu', 'relu', 'relu2', not 'silu'"),
         ({"num_hidden_layers": "gone"}, "`num_hidden_layers` is missing"),
         ({"vocab_size": "20"}, "`vocab_size` must be a whole number"),
         ({"num_attention_heads": 3}, "not a multiple"),

@@ -1,8 +1,16 @@
 import pytest
 import torch
 
+from xuebu.errors import ConfigError
 from xuebu.model.encoder import PretrainingModel
-from xuebu.train.optim import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from xuebu.train.optim import (
+    clipped_parameters,
+    load_optimizer_tensors,
+    make_optimizer,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from xuebu.train.stop import StopRequest
 
 
 def make_model(recipe, seed=0):
@@ -68,3 +76,51 @@ def test_state_goes_out_and_in(recipe_of):
     assert all(float(value) == 4 for key, value in optimizer_tensors(other, optimizers[1]).items() if "/step" in key)
     with pytest.raises(KeyError):
         load_optimizer_tensors(other, optimizers[1], {"nobody/exp_avg": torch.zeros(1)})
+
+
+def test_muon_has_the_matrices_of_the_layers_and_adagrad_the_table(recipe_of):
+    recipe = recipe_of(model={"ngram_embeddings": "head", "ngram_buckets": 16}, train={"optimizer": "muon"})
+    model = make_model(recipe)
+    optimizer = make_optimizer(model, recipe.train)
+    owner = {id(p): type(part).__name__ for part in optimizer.parts for g in part.param_groups for p in g["params"]}
+    for name, parameter in model.named_parameters():
+        matrix = name.startswith("layers.") and parameter.ndim == 2
+        expected = "RowAdagrad" if name == "ngrams.table" else "Muon" if matrix else "AdamW"
+        assert owner[id(parameter)] == expected, name
+    assert "ngrams.table" not in {name for name, p in model.named_parameters() if p in set(clipped_parameters(model))}
+    set_learning_rate(optimizer, recipe.train.learning_rate / 4)
+    rates = {type(part).__name__: part.param_groups[0]["lr"] for part in optimizer.parts}
+    assert rates == pytest.approx({"AdamW": 0.0025, "Muon": 0.005, "RowAdagrad": 0.025})
+
+
+@pytest.mark.parametrize("place", ["input", "head", "decoder"])
+def test_a_run_with_everything_resumes_exactly(place, start, resume, records, recipe_of):
+    """Sparse updates, Muon, modern layers, drawn positions: stopped after a step and gone on with, all is equal."""
+    model = {
+        "ngram_embeddings": place,
+        "ngram_buckets": 64,
+        "ngram_extra": 0.0 if place == "input" else 0.5,
+        "layer": "modern",
+        "positions": "rotary",
+        "convolution": 3,
+        "dropout": 0.1,
+    }
+    recipe = recipe_of(model=model, train={"optimizer": "muon", "steps": 6})
+    whole, outcome = start(recipe, "whole")
+    assert outcome.finished
+    parts, outcome = start(recipe, "parts", stop=StopRequest("SIGTERM"))
+    assert outcome.step == 1
+    assert resume(parts).finished
+    assert records(parts) == records(whole)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        ends = [(folder.checkpoints / "step-00000006" / name).read_bytes() for folder in (whole, parts)]
+        assert ends[0] == ends[1]
+    table = outcome.model.ngrams.table
+    assert bool(table.any()) and "it has ngram_embeddings" in (whole.model / "config.json").read_text(encoding="utf-8")
+
+
+def test_what_needs_whole_matrices_is_refused_with_sharded_ones(recipe_of):
+    with pytest.raises(ConfigError, match='`train.optimizer` = "muon" needs whole matrices'):
+        recipe_of(train={"optimizer": "muon", "sharding": "full"})
+    with pytest.raises(ConfigError, match="`model.ngram_embeddings` needs whole matrices"):
+        recipe_of(model={"ngram_embeddings": "head"}, train={"sharding": "full"})
