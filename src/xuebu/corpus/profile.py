@@ -16,11 +16,10 @@ from xuebu.corpus.clean import HAN
 Kind = Literal["han", "mark", "digit", "latin", "other_letter", "space", "other"]
 
 MAX_COMMON, MAX_RARE_OCCURRENCES, MAX_RARE = 50, 10, 1000
-RANKS = (10, 50, 100, 250, 500, 1000, 2000, 3000, 4000, 5000, 6000, 8000, 10_000)
+RANKS = (10, 25, 50, 75, *range(100, 1000, 100), *range(1000, 5000, 250), *range(5000, 20_001, 1000))
 RARE_EDGES = (1, 2, 3, 6, 11, 21, 51, 101, 1001, 10_001)
 _BINS = 40
-# Half-open: [1, 2), [2, 3), [3, 5), [5, 7), [7, 10), [10, 15), ...
-DOCUMENT_EDGES = (1, 2, 3, 5, 7, *(step * 10**power for power in range(8) for step in (10, 15, 20, 30, 50, 70)), 10**9)
+DOCUMENT_EDGES = (*(step * 10**power for power in range(9) for step in (1, 2, 5)), 10**9)
 
 # Written out, since `unicodedata` changes from one Python to the next; the first that holds counts.
 _KINDS: tuple[tuple[Kind, str], ...] = (

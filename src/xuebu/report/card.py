@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from xuebu.charts.corpus import LISTS, list_name
 from xuebu.report.tables import Grid, Row
 from xuebu.report.texts import TEXTS
 from xuebu.report.view import flat_rows
@@ -12,7 +14,8 @@ from xuebu.report.words import Words
 
 MAX_SOURCES = 20
 _COUNTS = ("documents", "groups", "sentences", "neighbors", "characters", "distinct_characters", "mean_sentence_length")
-_IN_TABLES = {*_COUNTS, "splits", "refusals", "coverage", "sources", "length_quantiles", "filled", "settings"}
+_IN_TABLES = {*_COUNTS, "splits", "refusals", "coverage", "sources", "domains", "length_quantiles", "filled"}
+_IN_TABLES |= {"settings", "profile"}
 
 # The card gives the reasons in English.
 _REASONS_ZH = {
@@ -85,8 +88,8 @@ _REASONS_ZH = {
 
 
 def card_tables(card: Mapping[str, Any], words: Words) -> tuple[Grid, ...]:
-    """Return the card's counts, refusals, sources and coverage as tables, as far as it has them."""
-    makers = (_count_table, _refusal_table, _source_table, _coverage_table)
+    """Return the card's counts, refusals, sources, domains and coverage as tables, as far as it has them."""
+    makers = (_count_table, _refusal_table, name_table, partial(name_table, kind="domains"), _coverage_table)
     return tuple(table for table in (make(card, words) for make in makers) if table is not None)
 
 
@@ -132,12 +135,16 @@ def _refusal_table(card: Mapping[str, Any], words: Words) -> Grid | None:
     return Grid(words("refused"), heads, tuple(rows)) if rows else None
 
 
-def _source_table(card: Mapping[str, Any], words: Words) -> Grid | None:
-    sources = list(_table_of(card.get("sources")).items())
-    rows = tuple((str(name), words.plain(count)) for name, count in sources[:MAX_SOURCES])
-    more = len(sources) - len(rows)
+def name_table(card: Mapping[str, Any], words: Words, kind: str = "sources") -> Grid | None:
+    """Return documents by source, or by "scripts", "licences" or "domains"; None where no name is known."""
+    names = list(_table_of(card.get(kind)).items())
+    if not any(name for name, _ in names):
+        return None
+    rows = tuple((str(name) or words("not_known"), words.plain(count)) for name, count in names[:MAX_SOURCES])
+    more = len(names) - len(rows)
     note = (words("and_more", count=words.count(more)),) if more else ()
-    return Grid(words("sources"), (words("name"), words("documents")), rows, note) if rows else None
+    title = words("sources" if kind == "sources" else f"card_{kind}")
+    return Grid(title, (words("name"), words("documents")), rows, note)
 
 
 def _coverage_table(card: Mapping[str, Any], words: Words) -> Grid | None:
@@ -148,6 +155,7 @@ def _coverage_table(card: Mapping[str, Any], words: Words) -> Grid | None:
         for name in ("covered", "covered_in_training"):
             share = f" ({words.percent(entry[name] / size)})" if entry.get(name) is not None and size else ""
             cells.append(words.count(entry.get(name)) + share)
-        rows.append((str(entry.get("name")), *cells))
+        name = str(entry.get("name"))
+        rows.append((list_name(name).shown(words.language) if name in LISTS else name, *cells))
     heads = (words("list"), words("size"), words("covered"), words("covered_in_training"))
     return Grid(words("coverage"), heads, tuple(rows)) if rows else None

@@ -43,12 +43,14 @@ class ReportFacts:
         history: what the run recorded.
         run: run.toml.
         analysis, baselines, corpus_card: analysis.json, baselines.json, corpus/card.json; None where not there.
+        masks: masks.json: what masking did in the first batches; None where it is not there.
         fills: fills.json: {"text", "masks": [{"candidates": [{"token", "probability"}]}]} each.
         num_sessions: starts and resumes in sessions.jsonl; None where it is not there.
         session_seconds: wall-clock time of all sessions; None where it is not there or one ended without a trace.
         charts: in the order of the page.
         chart_font: family with Chinese characters that drew them; None: their labels are English.
         absent: names of files that were looked for and are not there.
+        card_page: name of the corpus card's own page beside the report; None where there is none.
     """
 
     title: str
@@ -57,12 +59,14 @@ class ReportFacts:
     analysis: Mapping[str, Any] | None = None
     baselines: Mapping[str, Any] | None = None
     corpus_card: Mapping[str, Any] | None = None
+    masks: Mapping[str, Any] | None = None
     fills: tuple[Mapping[str, Any], ...] = ()
     num_sessions: int | None = None
     session_seconds: float | None = None
     charts: tuple[ReportChart, ...] = ()
     chart_font: str | None = None
     absent: tuple[str, ...] = ()
+    card_page: str | None = None
 
 
 def read_toml(path: Path) -> dict[str, Any]:

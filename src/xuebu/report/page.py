@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import xuebu
-from xuebu.charts.draw import render
-from xuebu.charts.marks import Figure, Label
+from xuebu.charts.marks import Figure
 from xuebu.charts.run import draw_figures, history_figures
 from xuebu.errors import InputError
 from xuebu.files import write_atomic
@@ -16,23 +15,22 @@ from xuebu.fonts import cjk_font, lettering_line
 from xuebu.history.records import FILE_NAME, read_history
 from xuebu.report import view
 from xuebu.report.card import card_rows, card_tables
+from xuebu.report.corpus import CARD_PAGE_NAME, write_card_page
 from xuebu.report.facts import (
-    ReportChart,
     ReportFacts,
     read_fills,
     read_sessions,
     read_table,
     read_toml,
 )
+from xuebu.report.frame import AUTO, chart_view, environment, page_style, report_chart
 from xuebu.report.growth import growth_tables
 from xuebu.report.masks import mask_table
 from xuebu.report.scores import score_tables
-from xuebu.report.svg import inline_svg
 from xuebu.report.verdict import verdict_of
 from xuebu.report.words import Language, Words
 
 REPORT_NAME = "report.html"
-AUTO = "auto"
 _ENVIRONMENT_TABLES = ("run", "machine", "versions", "environment", "digests")
 
 
@@ -47,7 +45,7 @@ def write_report(run_folder: Path, *, language: Language = "en", font: str | Non
             draws English labels only.
 
     Returns:
-        report.html in the run folder; the charts lie beside it in charts/.
+        report.html in the run folder; the charts lie beside it in charts/, and the corpus card's page in corpus.html.
 
     Raises:
         InputError: there is no history, or one of the files is damaged.
@@ -58,6 +56,10 @@ def write_report(run_folder: Path, *, language: Language = "en", font: str | Non
     draw_figures(figures, run_folder / "charts", font=chosen)
     charts = tuple(report_chart(figure, chosen, language) for figure in figures)
     facts = dataclasses.replace(facts, charts=charts, chart_font=chosen)
+    if facts.corpus_card is not None:
+        card = run_folder / "corpus" / "card.json"
+        write_card_page(card, run_folder / CARD_PAGE_NAME, title=facts.title, language=language, font=chosen)
+        facts = dataclasses.replace(facts, card_page=CARD_PAGE_NAME)
     path = run_folder / REPORT_NAME
     write_atomic(path, render_page(facts, language=language))
     return path
@@ -86,6 +88,7 @@ def read_facts(run_folder: Path) -> ReportFacts:
         analysis=analysis,
         baselines=tables.get("baselines.json") or (analysis or {}).get("baselines"),
         corpus_card=tables.get("corpus/card.json"),
+        masks=read_table(masks) if (masks := run_folder / "masks.json").is_file() else None,
         fills=read_fills(there["fills.json"]) if "fills.json" in there else (),
         num_sessions=num_sessions,
         session_seconds=session_seconds,
@@ -100,22 +103,6 @@ def run_figures(facts: ReportFacts) -> tuple[Figure, ...]:
     )
 
 
-def report_chart(figure: Figure, font: str | None, language: Language) -> ReportChart:
-    """Return a figure as SVG in the page's language; panels that stand side by side become pictures that can wrap."""
-    untitled = dataclasses.replace(figure, title=Label(""))  # the page writes the title itself
-    parts = [untitled]
-    if not figure.shared_x:
-        narrow = dataclasses.replace(untitled, num_columns=1, column_inches=4.8, row_inches=3.5)
-        parts = [dataclasses.replace(narrow, panels=(panel,)) for panel in figure.panels]
-    return ReportChart(
-        name=figure.name,
-        title=figure.title,
-        description=figure.description,
-        whole=figure.shared_x,
-        pictures=tuple(render(part, "svg", font=font, language=language).decode("utf-8") for part in parts),
-    )
-
-
 def render_page(facts: ReportFacts, *, language: Language = "en") -> str:
     """Return the report as one HTML document; equal facts give equal text.
 
@@ -123,16 +110,6 @@ def render_page(facts: ReportFacts, *, language: Language = "en") -> str:
         facts: what it shows; every string in it is escaped.
         language: "en" or "zh".
     """
-    import jinja2
-
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     words = Words(language)
     lead, statements = verdict_of(facts, words)
     environment_tables = {key: value for key, value in facts.run.items() if key in _ENVIRONMENT_TABLES}
@@ -147,11 +124,12 @@ def render_page(facts: ReportFacts, *, language: Language = "en") -> str:
         "score_tables": score_tables(facts, words),
         "growth_tables": growth_tables(facts, words),
         "lettering": lettering_line(facts.chart_font, language),
-        "charts": [_chart_view(chart, language) for chart in facts.charts],
+        "charts": [chart_view(chart, language) for chart in facts.charts],
         "fills": view.fills(facts),
         "mask_table": mask_table(facts, words),
         "card_tables": card_tables(facts.corpus_card or {}, words),
         "card_rows": card_rows(facts.corpus_card or {}, words),
+        "card_page": facts.card_page,
         "recipe": view.grouped_rows(recipe, words),
         "run_rows": view.run_rows(facts, words),
         "environment": view.flat_rows(environment_tables, words),
@@ -159,16 +137,5 @@ def render_page(facts: ReportFacts, *, language: Language = "en") -> str:
         "notes": view.notes(facts, words),
         "analyzed": facts.analysis is not None,
     }
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    template = environment.get_template("report.html")
-    return template.render(t=words, language=language, style=style, version=xuebu.__version__, **content)
-
-
-def _chart_view(chart: ReportChart, language: Language) -> dict[str, Any]:
-    title, description = chart.title.shown(language), chart.description.shown(language)
-    pictures = [
-        inline_svg(picture, prefix=f"{chart.name}-{number}", description=description)
-        for number, picture in enumerate(chart.pictures, start=1)
-    ]
-    shown = {"title": title, "description": description, "pictures": pictures}
-    return {"name": chart.name, "whole": chart.whole, **shown}
+    template = environment().get_template("report.html")
+    return template.render(t=words, language=language, style=page_style(), version=xuebu.__version__, **content)

@@ -31,7 +31,7 @@ def test_every_text_is_used_and_every_used_text_exists():
     code = "".join(
         path.read_text(encoding="utf-8") for path in REPORT.glob("*.py") if path.name not in ("words.py", "texts.py")
     )
-    template = (REPORT / "templates" / "report.html").read_text(encoding="utf-8")
+    template = "".join(path.read_text(encoding="utf-8") for path in sorted((REPORT / "templates").iterdir()))
     own = (REPORT / "words.py").read_text(encoding="utf-8").split("class Words")[1]
     quoted = set(re.findall(r'"(\w+)"', code + template + own)) | set(FAMILIES) | {"smooth_trend"}
     built = re.compile(r"(level|class|rate|difference|unit|card)_|\w+_(name|accuracy|accuracy_train)$")
