@@ -82,7 +82,8 @@ def read_bits(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArr
 
 def bits_at(packed: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return the bits at some places of what a `BitWriter` wrote."""
-    return (packed[places >> 3] >> (places & 7).astype(np.uint8) & 1).astype(np.bool_)
+    bits: npt.NDArray[np.bool_] = (packed[places >> 3] >> (places & 7).astype(np.uint8) & 1).astype(np.bool_)
+    return bits
 
 
 def map_column(path: Path, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

@@ -63,7 +63,7 @@ def character_starts(text: str, segmenter: Segmenter) -> Bool:
     starts = np.zeros(len(text) + 1, dtype=np.bool_)
     starts[0] = True
     starts[np.cumsum(np.fromiter(map(len, words), dtype=np.int64, count=len(words)))] = True
-    starts = starts[:-1]
+    starts = np.asarray(starts[:-1], dtype=np.bool_)
     classes = _CLASSES.take(code_points(text), mode="clip")
     run, space = classes == _RUN, classes == _SPACE
     starts[1:] &= ~(run[1:] & run[:-1])
@@ -93,7 +93,8 @@ def word_starts(text: str, segmenter: Segmenter) -> Bool:
         InputError, StoreError: as `character_starts`.
     """
     text = normalize(text)
-    return character_starts(text, segmenter)[_CLASSES.take(code_points(text), mode="clip") != _SPACE]
+    kept: Bool = character_starts(text, segmenter)[_CLASSES.take(code_points(text), mode="clip") != _SPACE]
+    return kept
 
 
 def token_word_starts(
