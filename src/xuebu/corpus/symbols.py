@@ -10,6 +10,8 @@ Source: The Unicode Standard, section 23.5 (Supplementary Private Use Area-A and
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,8 @@ from xuebu.errors import InputError
 _FIRST = 0xF0000
 _IN_FIRST_PLANE = 0xFFFE  # the last two code points of a plane are no characters
 MAX_ID = 2 * _IN_FIRST_PLANE - 1
+_DIGITS = len(str(MAX_ID))
+_NUMBER = re.compile("[0-9]+")
 
 
 def symbols_of(ids: npt.ArrayLike) -> str:
@@ -46,11 +50,27 @@ def read_ids(text: str, where: str) -> str:
         InputError: something else stands there, or an id above `MAX_ID`; begins with `where`.
     """
     words = text.split()
-    wrong = next((word for word in words if not (word.isascii() and word.isdecimal())), None)
+    wrong = next((word for word in words if not is_number(word)), None)
     if wrong is not None:
         shown = wrong if len(wrong) <= 20 else wrong[:17] + "..."
-        raise InputError(f"{where}: {shown!a} is no token id; ids are decimal numbers parted by spaces")
-    ids = [int(word) for word in words if len(word) <= 19]
-    if len(ids) < len(words) or max(ids, default=0) > MAX_ID:
+        raise InputError(
+            f"{where}: {shown!a} is no token id; ids are decimal numbers without zeros before them, parted by spaces"
+        )
+    if any(len(word) > _DIGITS or int(word) > MAX_ID for word in words):
         raise InputError(f"{where}: an id above {MAX_ID:,}; number the tokens anew from 0")
-    return symbols_of(ids)
+    return symbols_of([int(word) for word in words])
+
+
+def is_number(word: str) -> bool:
+    """Return whether a word is a number in ASCII digits without zeros before it."""
+    return word.isascii() and word.isdecimal() and (word[0] != "0" or word == "0")
+
+
+def spell_ids(text: str) -> str:
+    """Return a text in which each run of digits is the symbol of that id; U+FFFD where there is none so great."""
+    return _NUMBER.sub(lambda number: _symbol(number[0]), text)
+
+
+def _symbol(digits: str) -> str:
+    known = is_number(digits) and len(digits) <= _DIGITS and int(digits) <= MAX_ID
+    return symbols_of([int(digits)]) if known else "\ufffd"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from xuebu.corpus.symbols import MAX_ID, ids_of, is_number, spell_ids
 from xuebu.errors import InputError
 from xuebu.tokens.settings import VocabularyKind
 from xuebu.tokens.special import CONTINUATION, SPECIAL_TOKENS, is_ideograph
@@ -16,25 +17,37 @@ _SPACED = re.compile(r"[^\W_]")  # letters and digits: between two of them a spa
 
 def first_fault(tokens: Sequence[str], kind: VocabularyKind) -> tuple[int, str] | None:
     """Return the first id whose token is wrong, and what is wrong with it; None if all is well."""
-    return _character_fault(tokens) if kind == "character" else _piece_fault(tokens)
+    return _piece_fault(tokens) if kind == "wordpiece" else _character_fault(tokens, kind)
 
 
-def _character_fault(tokens: Sequence[str]) -> tuple[int, str] | None:
+def _character_fault(tokens: Sequence[str], kind: VocabularyKind) -> tuple[int, str] | None:
     for index, special in enumerate(SPECIAL_TOKENS):
         if index >= len(tokens) or tokens[index] != special:
             found = ascii(tokens[index]) if index < len(tokens) else "nothing"
             return index, f"{special} belongs here, found {found}; the first five are {' '.join(SPECIAL_TOKENS)}"
     seen: dict[str, int] = {}
     for index, token in enumerate(tokens[len(SPECIAL_TOKENS) :], start=len(SPECIAL_TOKENS)):
-        if len(token) != 1:
-            return index, f"{token!a} has {len(token)} characters; a character vocabulary has one a token"
-        if ord(token) in WHITESPACE or 0xD800 <= ord(token) < 0xE000:
-            kind = "white space" if ord(token) in WHITESPACE else "half of a surrogate pair"
-            return index, f"{token!a} is {kind}, which no text is encoded to; remove it"
+        if fault := _id_fault(token) if kind == "ids" else _one_character_fault(token):
+            return index, fault
         if token in seen:
             return index, f"{token!r} is there twice (before: id {seen[token]}); remove one"
         seen[token] = index
     return None
+
+
+def _one_character_fault(token: str) -> str | None:
+    if len(token) != 1:
+        return f"{token!a} has {len(token)} characters; a character vocabulary has one a token"
+    if ord(token) in WHITESPACE or 0xD800 <= ord(token) < 0xE000:
+        kind = "white space" if ord(token) in WHITESPACE else "half of a surrogate pair"
+        return f"{token!a} is {kind}, which no text is encoded to; remove it"
+    return None
+
+
+def _id_fault(token: str) -> str | None:
+    if is_number(token) and ids_of(spell_ids(token))[0] >= 0:
+        return None
+    return f"{token!a} is no token id; a vocabulary of ids has decimal numbers from 0 to {MAX_ID}"
 
 
 def _piece_fault(tokens: Sequence[str]) -> tuple[int, str] | None:

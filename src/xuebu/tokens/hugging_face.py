@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from xuebu.corpus.symbols import is_number
 from xuebu.errors import InputError, MissingExtraError
 from xuebu.files import read_json
 from xuebu.tokens.settings import VocabularyKind
@@ -32,10 +33,13 @@ def tokenizer_of(tokens: Sequence[str], kind: VocabularyKind, lowercase: bool) -
     else:
         ids = {token: index for index, token in enumerate(tokens)}
         tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.NFC()
-        every_character = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), every_character])
-        tokenizer.decoder = decoders.Fuse()
+        if kind == "ids":
+            tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        else:
+            tokenizer.normalizer = normalizers.NFC()
+            every_character = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), every_character])
+            tokenizer.decoder = decoders.Fuse()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -47,11 +51,11 @@ def tokenizer_of(tokens: Sequence[str], kind: VocabularyKind, lowercase: bool) -
 
 def tokenizer_config(kind: VocabularyKind, lowercase: bool, max_length: int) -> dict[str, Any]:
     """Return the content of tokenizer_config.json."""
-    cases = {} if kind == "character" else {"do_lower_case": lowercase, "strip_accents": None}
+    cases = {} if kind != "wordpiece" else {"do_lower_case": lowercase, "strip_accents": None}
     return {
         # transformers 5 builds BertTokenizerFast's own pre-tokenizer, which keeps "abc" whole, and ignores the one in
         # tokenizer.json; this class keeps it, in versions 4 and 5. WordPiece is what BertTokenizer is for.
-        "tokenizer_class": "PreTrainedTokenizerFast" if kind == "character" else "BertTokenizer",
+        "tokenizer_class": "BertTokenizer" if kind == "wordpiece" else "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
@@ -84,6 +88,8 @@ def read_kind(folder: Path, tokens: Sequence[str]) -> tuple[VocabularyKind, bool
         if has_pieces or config.get("tokenizer_class", "").startswith("BertTokenizer"):
             return "wordpiece", lowercase
     if not has_pieces:
-        return "character", False
+        entries = tokens[len(SPECIAL_TOKENS) :]
+        has_numbers = all(map(is_number, entries)) and any(len(entry) > 1 for entry in entries)
+        return ("ids" if has_numbers else "character"), False
     cased = any(token != token.lower() for token in tokens if not token.startswith(("[", "<")))
     return "wordpiece", not cased

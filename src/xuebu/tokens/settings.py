@@ -12,7 +12,7 @@ from xuebu.errors import ConfigError
 SEGMENTERS = ("rjieba", "jieba", "longest", "statistics", "none")
 """What `StoreSettings.segmenter` names beside callables."""
 
-VocabularyKind = Literal["character", "wordpiece"]
+VocabularyKind = Literal["character", "wordpiece", "ids"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +21,16 @@ class VocabularySettings:
 
     kind: VocabularyKind = "character"
     """character: every character is a token, Latin letters and digits too; wordpiece: Chinese characters are tokens,
-    words of letters and digits are cut into frequent pieces, as in Google's Chinese BERT."""
+    words of letters and digits are cut into frequent pieces, as in Google's Chinese BERT; ids: every token id of a
+    corpus with `corpus.token_ids` is a token."""
     min_count: Annotated[int, Range(1)] = 2
     """Rarer characters become [UNK]: what was seen once cannot be learned, and [UNK] has to be seen to be learned. Of a
     wordpiece vocabulary also the least count of two pieces that are joined."""
     max_size: Annotated[int, Range(6, 1_114_117)] = 21_128
     """Most entries, the five special ones included; the most frequent ones are kept."""
+    ties: Literal["code_point", "first"] = "code_point"
+    """Order of characters that are as frequent: by code point, whatever the order of the texts, or by first occurrence.
+    Ids always go by the latter."""
     lowercase: bool = True
     """wordpiece: lower-case letters and strip accents. Characters are always taken as they are."""
     extra_tokens: tuple[str, ...] = ()

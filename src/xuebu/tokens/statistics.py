@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from xuebu.corpus.symbols import symbols_of
 from xuebu.tokens.text import code_points
 
 _WORD_RANGES = (
@@ -22,6 +23,8 @@ _WORD_RANGES = (
 _IS_WORD = np.zeros(0x40001, dtype=np.bool_)
 for _first, _last in _WORD_RANGES:
     _IS_WORD[_first : _last + 1] = True
+
+_FIRST_SYMBOL = ord(symbols_of([0]))
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -108,7 +111,7 @@ def learn_words(
     """Return words of several characters with their counts, most frequent first, ties by code point.
 
     A word is a sequence of characters of a script that is written without spaces (Han, kana, Hangul, Thai, Lao,
-    Burmese, Khmer) whose pointwise mutual information is high.
+    Burmese, Khmer), or of the symbols of token ids, whose pointwise mutual information is high.
 
     Args:
         texts: read in their order, up to `max_characters`.
@@ -126,7 +129,7 @@ def learn_words(
             break
     text = "\n".join(parts)[:max_characters]
     codes = code_points(text).astype(np.int64)
-    codes[~_IS_WORD.take(codes, mode="clip")] = BREAK
+    codes[~(_IS_WORD.take(codes, mode="clip") | (codes >= _FIRST_SYMBOL))] = BREAK
     words: dict[str, int] = {}
     levels = find_collocations(codes, max_length=max_length, min_count=min_count)
     for length, level in enumerate(levels, start=2):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from xuebu.corpus.symbols import ids_of, spell_ids
 from xuebu.errors import InputError, StoreError
 from xuebu.files import sha256_bytes, to_json, write_atomic
 from xuebu.tokens.characters import CharacterEncoder, frequent_characters
@@ -45,11 +46,12 @@ class Vocabulary:
 
     Attributes:
         tokens: the token of each id. Of kind "character": the five special ones, then one character each; of kind
-            "wordpiece": the special ones at any ids, pieces, and pieces that go on with a word, which begin with "##".
+            "ids": then numbers, the ids of an anonymised corpus; of kind "wordpiece": the special ones at any ids,
+            pieces, and pieces that go on with a word, which begin with "##".
         kind: how text is cut.
         lowercase: wordpiece: letters are lower-cased and accents stripped first.
-        digest: names the vocabulary in stores and runs; for characters the SHA-256 of vocab.txt as `save` writes it,
-            for pieces of kind and case as well.
+        digest: names the vocabulary in stores and runs; for characters and ids the SHA-256 of vocab.txt as `save`
+            writes it, for pieces of kind and case as well.
         special: the ids that are no text.
 
     Raises:
@@ -69,10 +71,16 @@ class Vocabulary:
             raise StoreError(f"vocabulary, id {fault[0]}: {fault[1]}")
         head = f"wordpiece lowercase={self.lowercase}\n" if self.kind == "wordpiece" else ""
         object.__setattr__(self, "digest", sha256_bytes((head + self.to_text()).encode("utf-8")))
+        encoder: CharacterEncoder | WordPieceEncoder
         if self.kind == "wordpiece":
             special, encoder = find_special(self.tokens), WordPieceEncoder(self.tokens, self.lowercase)
         else:
-            special, encoder = SpecialIds(0, 1, 2, 3, 4), CharacterEncoder(self.tokens)
+            entries = self.tokens[len(SPECIAL_TOKENS) :]
+            special = SpecialIds(0, 1, 2, 3, 4)
+            if self.kind == "ids":
+                encoder = CharacterEncoder([spell_ids(entry) for entry in entries], spell_ids)
+            else:
+                encoder = CharacterEncoder(entries)
         object.__setattr__(self, "special", special)
         object.__setattr__(self, "_encoder", encoder)
 
@@ -108,16 +116,17 @@ class Vocabulary:
 
     def continues_word(self) -> npt.NDArray[np.bool_]:
         """Return bool[num_tokens]: True for each piece that goes on with a word ("##ing"); none among characters."""
-        if self.kind == "character":
+        if self.kind != "wordpiece":
             return np.zeros(self.num_tokens, dtype=np.bool_)
         return np.array([is_continuation(token) for token in self.tokens], dtype=np.bool_)
 
     def num_characters(self) -> npt.NDArray[np.int64]:
         """Return int64[num_tokens], how many characters of text each token stands for; special tokens count as one."""
+        if self.kind != "wordpiece":
+            return np.ones(self.num_tokens, dtype=np.int64)
         is_special = self.special.is_special(self.num_tokens).tolist()
         lengths = [
-            1 if special else len(piece_text(token) if self.kind == "wordpiece" else token)
-            for token, special in zip(self.tokens, is_special, strict=True)
+            1 if special else len(piece_text(token)) for token, special in zip(self.tokens, is_special, strict=True)
         ]
         return np.array(lengths, dtype=np.int64)
 
@@ -129,7 +138,8 @@ class Vocabulary:
         """Return the ids of a text, without special tokens.
 
         Characters: the text is brought to NFC, white space is dropped, and each character left is one token, [UNK] if
-        unknown. Pieces: as `tokenizers` cuts them with BERT's normalizer. Text is only ever text: "[MASK]" in it
+        unknown. Ids: numbers parted by spaces, or the symbols of a corpus of ids. Pieces: as `tokenizers` cuts them
+        with BERT's normalizer. Text is only ever text: "[MASK]" in it
         becomes the ids of "[", "M" and so on; see `encode_with_specials`.
 
         Returns:
@@ -171,17 +181,26 @@ class Vocabulary:
 
     def unknown_texts(self, text: str) -> tuple[str, ...]:
         """Return what of a text becomes [UNK], each once, in its order: characters, or words without pieces."""
-        located = self.locate(_SPECIAL_PATTERN.split(text))
+        return tuple(dict.fromkeys(self.find_unknown(self.locate(_SPECIAL_PATTERN.split(text)))))
+
+    def find_unknown(self, located: Located) -> list[str]:
+        """Return the text of each [UNK] among located tokens, in their order."""
         ends = np.append(located.places[1:], len(located.text))
         unknown = np.flatnonzero(located.ids == self.unk_id)
-        found = [located.text[located.places[token] : ends[token]] for token in unknown]
-        return tuple(dict.fromkeys((text.split() or [text])[0] for text in found))
+        found = [
+            located.text[first:end]
+            for first, end in zip(located.places[unknown].tolist(), ends[unknown].tolist(), strict=True)
+        ]
+        if self.kind == "ids":
+            return [str(number) if (number := int(ids_of(text)[0])) >= 0 else text[0] for text in found]
+        return [(text.split() or [text])[0] for text in found]
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """Return the tokens of the ids, joined; special tokens appear as they are written.
 
-        Characters are joined without spaces, pieces of words without their "##"; a space stands only between two words
-        of letters or digits, so text that was cut into pieces comes back but for case, accents and other spaces.
+        Characters are joined without spaces, ids with one between, pieces of words without their "##"; there a space
+        stands only between two words of letters or digits, so text that was cut into pieces comes back but for case,
+        accents and other spaces.
 
         Raises:
             ValueError: an id lies outside the vocabulary.
@@ -190,7 +209,13 @@ class Vocabulary:
         if array.size and (array.min() < 0 or array.max() >= self.num_tokens):
             raise ValueError(f"ids must lie in 0 to {self.num_tokens - 1}")
         tokens = [self.tokens[index] for index in array.reshape(-1).tolist()]
-        return "".join(tokens) if self.kind == "character" else join_pieces(tokens)
+        match self.kind:
+            case "character":
+                return "".join(tokens)
+            case "ids":
+                return " ".join(tokens)
+            case "wordpiece":
+                return join_pieces(tokens)
 
     def save(self, folder: Path, *, max_length: int = 512) -> None:
         """Write vocab.txt, tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer reads.
@@ -210,7 +235,8 @@ class Vocabulary:
 
     def summary(self) -> str:
         """Return one line for a person."""
-        kind = "" if self.kind == "character" else f", WordPiece, {'lower-cased' if self.lowercase else 'cased'}"
+        case = "lower-cased" if self.lowercase else "cased"
+        kind = {"character": "", "ids": ", token ids", "wordpiece": f", WordPiece, {case}"}[self.kind]
         special = len(SPECIAL_TOKENS) + len(self.special.extra)
         return f"{self.num_tokens:,} tokens ({special:,} special){kind}, digest {self.digest[:12]}"
 
@@ -232,7 +258,8 @@ def load_vocabulary(path: Path) -> Vocabulary:
     """Return the vocabulary of a vocab.txt, or of the folder it lies in.
 
     What kind it is, and whether letters are lower-cased, is read from the tokenizer_config.json beside it. Without one
-    a file with pieces ("##..") is WordPiece, lower-cased unless an entry has a capital letter; else of characters.
+    a file with pieces ("##..") is WordPiece, lower-cased unless an entry has a capital letter; one of numbers is of
+    ids; else of characters.
 
     Raises:
         InputError: the file cannot be read, is not UTF-8, begins with a byte-order mark, has Windows line ends, or its
@@ -251,8 +278,8 @@ def load_vocabulary(path: Path) -> Vocabulary:
 def train_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> Vocabulary:
     """Return the vocabulary of some texts: special tokens, then characters by falling frequency, or pieces.
 
-    Ties go by code point, so the same texts in any order give the same vocabulary. White space, control characters and
-    halves of surrogate pairs never become tokens.
+    Ties go by code point, so the same texts in any order give the same vocabulary (but see `ties`). White space,
+    control characters and halves of surrogate pairs never become tokens.
 
     Args:
         texts: training texts only; read once. Characters are counted in bounded memory, pieces need the texts at once.
@@ -262,8 +289,11 @@ def train_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> Voca
         ConfigError: pieces: the size does not even hold the characters.
         MissingExtraError: pieces without the package tokenizers.
     """
-    if settings.kind == "character":
-        return Vocabulary((*SPECIAL_TOKENS, *frequent_characters(texts, settings)))
+    if settings.kind != "wordpiece":
+        found = frequent_characters(texts, settings)
+        if settings.kind == "ids":
+            found = [str(number) for number in ids_of("".join(found)).tolist() if number >= 0]
+        return Vocabulary((*SPECIAL_TOKENS, *found), settings.kind)
     from xuebu.tokens.pieces import train_pieces
 
     return Vocabulary(train_pieces(texts, settings), "wordpiece", settings.lowercase)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xuebu.corpus.rows import read_rows
-from xuebu.corpus.symbols import MAX_ID, ids_of, read_ids, symbols_of
+from xuebu.corpus.symbols import MAX_ID, ids_of, read_ids, spell_ids, symbols_of
 from xuebu.errors import InputError
 
 
@@ -31,9 +31,15 @@ def test_what_is_no_symbol_has_no_id():
     assert ids_of("学a\uf8ff\U000efffd\U000ffffe\U000fffff\U0010fffe\U0010ffff").tolist() == [-1] * 8
 
 
-@pytest.mark.parametrize("text", ["12 x7", "1.5", "-3", "１２", "12,7", "²"])
+def test_numbers_in_a_text_are_spelled_as_symbols():
+    assert spell_ids("12 7 [MASK] 0") == f"{symbols_of([12])} {symbols_of([7])} [MASK] {symbols_of([0])}"
+    assert spell_ids(f"{MAX_ID + 1} 007 99999999999999999999") == "\ufffd \ufffd \ufffd"
+    assert spell_ids(symbols_of([3, 4])) == symbols_of([3, 4])
+
+
+@pytest.mark.parametrize("text", ["12 x7", "1.5", "-3", "１２", "12,7", "²", "7 007"])
 def test_what_is_no_number_is_named_with_its_place(text):
-    with pytest.raises(InputError, match=r"^here:3: .* is no token id; ids are decimal numbers parted by spaces$"):
+    with pytest.raises(InputError, match=r"^here:3: .* is no token id; ids are decimal numbers without zeros"):
         read_ids(text, "here:3")
 
 
