@@ -35,7 +35,8 @@ Band = Callable[[int], tuple[float, float] | None]
 
 MOST_READINGS = 20_000
 _MAX_METRICS = 32
-_RELEVANT, _RELEVANT_NORM = 1e-3, 0.2  # gradient norms have heavy tails: four of these make it 1.8 times the usual
+_RELEVANT = 1e-3
+_NOISE_OF_NORMS = 0.2  # of their logarithms, at the least: norms have heavy tails, one of 2.3 times the usual is told
 _WATCHED = ("loss", "accuracy", "acc", "perplexity", "ppl", "grad_norm")
 _LOSSES = ("mlm_loss_nats", "loss_nats")
 
@@ -128,11 +129,16 @@ class Monitor:
             found.append(self._rate.update(step, value))
         key = (kind, metric)
         if is_watched(metric) and (key in self._jumps or len(self._jumps) < _MAX_METRICS):
+            norm = _is_norm(metric)
             if key not in self._jumps:
-                relevant = _RELEVANT_NORM if "grad_norm" in metric else _RELEVANT
-                self._jumps[key] = JumpDetector(rising_is_bad=not _rises(metric), relevant=relevant)
-            jump = self._jumps[key].update(step, value, noise)
-            usual = jump is not None and jump.kind != "spike" and "grad_norm" in metric  # norms rise in healthy runs
+                self._jumps[key] = JumpDetector(rising_is_bad=not _rises(metric), relevant=0.0 if norm else _RELEVANT)
+            if not norm:
+                jump = self._jumps[key].update(step, value, noise)
+            elif value > 0:
+                jump = self._jumps[key].update(step, math.log(value), _NOISE_OF_NORMS)
+            else:
+                jump = None
+            usual = norm and jump is not None and jump.kind != "spike"  # norms rise in healthy runs
             found.append(_told(jump, kind, metric) if jump and not usual else None)
         if metric in _LOSSES:
             found.append(self._gap.update(kind, step, value))
@@ -163,15 +169,22 @@ def what_broke(event: Mapping[str, Any]) -> str:
 def is_watched(metric: str) -> bool:
     """Say whether jumps of a metric are looked for: losses, accuracies, perplexities and the gradient norm.
 
-    Not of next-sentence prediction: it begins at chance, and its noise grows from next to nothing as pairs are learned.
+    Not of next-sentence or sentence-order prediction: it begins at chance, and its noise grows from next to nothing as
+    pairs are learned.
     """
     name = metric.lower()
-    return not is_bookkeeping(metric) and not name.startswith("nsp_") and any(word in name for word in _WATCHED)
+    of_pairs = name.startswith(("nsp_", "sop_"))
+    return not is_bookkeeping(metric) and not of_pairs and any(word in name for word in _WATCHED)
 
 
 def _rises(metric: str) -> bool:
     """Say whether a metric rises as a model learns, by its name."""
     return "acc" in metric.lower()
+
+
+def _is_norm(metric: str) -> bool:
+    """Say whether a metric is a gradient norm: its logarithm is watched, since it scatters by factors."""
+    return "grad_norm" in metric.lower()
 
 
 def _name(kind: str, metric: str) -> str:
@@ -183,6 +196,11 @@ def _told(jump: Jump, kind: str, metric: str) -> Alarm:
     size = f"{abs(jump.size):.3g}" if not is_accuracy(metric) else f"{100 * abs(jump.size):.1f} points"
     scale = f"{jump.sigma:.1f} local standard deviations"
     way = "below" if _rises(metric) else "above"
+    evidence = {"size": jump.size, "sigma": jump.sigma, "expected": jump.expected}
+    if _is_norm(metric):
+        times = math.exp(min(jump.size, 700.0))
+        text = f"{name} rose to {times:,.1f} times its level before at step {jump.since:,} ({scale} of its logarithm)."
+        return Alarm("spike", "warn", jump.step, jump.since, name, text, evidence | {"times": times})
     told = {
         "spike": f"{name} left its course at step {jump.since:,}: {size} ({scale}) {way} the level before.",
         "level_shift": f"{name} shifted at step {jump.since:,} and stays {size} ({scale}) {way} the level before.",
@@ -190,7 +208,6 @@ def _told(jump: Jump, kind: str, metric: str) -> Alarm:
         f"({scale}) {way} its best level.",
     }
     severity: Severity = "bad" if jump.kind == "divergence" else "warn"
-    evidence = {"size": jump.size, "sigma": jump.sigma, "expected": jump.expected}
     return Alarm(jump.kind, severity, jump.step, jump.since, name, told[jump.kind], evidence)
 
 
