@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -77,9 +78,15 @@ def test_another_number_of_processes_is_inexact(worker, recipes, tmp_path):
     assert worker.run(folder, **TWO) == [REFUSED, REFUSED]
     lines = worker.said().removeprefix(before).splitlines()
     assert len(lines) == 1 and "processes was 1, is 2" in lines[0] and "--inexact" in lines[0]  # said once
-    assert worker.run(folder, inexact=True, **TWO) == [FINISHED, FINISHED]
-    events = [(line["event"], line["step"]) for line in numbers(folder, "event")]
-    assert events == [("start", 0), ("inexact", 6)]
+    children = worker.begin(folder, hold=7, inexact=True, **TWO)
+    assert worker.read() == "held", worker.said()
+    os.kill(children[0], signal.SIGTERM)
+    assert worker.end() == [STOPPED, STOPPED]
+    assert worker.run(folder, restart=True) == FINISHED  # as when torchrun comes back with one process
+    events = [(line["event"], line["step"], line.get("changes")) for line in numbers(folder, "event")]
+    assert events == [
+        ("start", 0, None), ("inexact", 6, ["processes was 1, is 2"]), ("inexact", 8, ["processes was 2, is 1"])
+    ]  # fmt: skip
 
 
 def test_more_processes_than_sequences(worker, recipes, tmp_path):
@@ -90,8 +97,8 @@ def test_more_processes_than_sequences(worker, recipes, tmp_path):
 
 
 @pytest.mark.long
-def test_sharded_weights(worker, recipes, tmp_path, check_equal):
-    """FSDP2: the same losses, whole checkpoints, exact resume."""
+def test_sharded_weights(worker, recipes, tmp_path, check_equal, facts):
+    """FSDP2: the same losses, a file of each process in a checkpoint, exact resume; another number of processes."""
     plain = {"dropout": 0.0, "attention_dropout": 0.0}
     assert worker.run(tmp_path / "one", recipes(steps=12, model=plain)) == FINISHED
     recipe = recipes(steps=12, model=plain, sharding="full")
@@ -108,8 +115,29 @@ def test_sharded_weights(worker, recipes, tmp_path, check_equal):
         for child in children:
             os.kill(child, signal.SIGKILL)
         worker.end()
+    newest = list_checkpoints(RunFolder(folder).checkpoints)[0][1]
+    assert newest.name == "step-00000016" and len(list(newest.glob("*-00002-of-00002.safetensors"))) == 2
+    shutil.copytree(folder, tmp_path / "other")
+    (newest / "optimizer-00002-of-00002.safetensors").unlink()  # then the one before counts
+    before = worker.said()
     assert worker.run(folder, sharded=True, **TWO) == [FINISHED, FINISHED]
+    (line,) = set(worker.said().removeprefix(before).splitlines())
+    assert "passed over a damaged checkpoint" in line and "optimizer-00002-of-00002.safetensors: No such file" in line
     check_equal(folder, tmp_path / "whole")
+    check_other_numbers(worker, tmp_path / "other", facts)
+
+
+def check_other_numbers(worker, folder, facts):
+    """Two wrote parts; one goes on from them, then three from its one file."""
+    assert worker.run(folder) == REFUSED
+    kill = {"step": 24, "call": "rename", "number": 2}  # the checkpoint is there
+    assert worker.run(folder, restart=True, kill=kill) == KILLED
+    (newest,) = [path for step, path in list_checkpoints(RunFolder(folder).checkpoints) if step == 24]
+    assert sorted(path.name for path in newest.glob("*.safetensors")) == ["model.safetensors", "optimizer.safetensors"]
+    assert worker.run(folder, restart=True, sharded=True, processes=3) == [FINISHED] * 3
+    events = [line.get("changes") for line in numbers(folder, "event")[1:]]
+    assert events == [["processes was 2, is 1"], ["processes was 1, is 3"]]
+    assert facts(folder)["step"] == 30 and len(facts(folder)["weights"]) == 3
 
 
 @pytest.mark.long

@@ -2,6 +2,7 @@
 
 A command is JSON: {"folder": run, "recipe": TOML or null to resume, "tokens": folder of stores, "steps": length of an
 extended run, "processes": how many train together, "sharded": each with a part of every weight, "inexact",
+"restart": as torchrun says it,
 "hold": step at which to wait for a signal, "kill": {"step": s,
 "call": name, "number": n, "rank": r}}: SIGKILL to itself at the n-th call of that name from the time that the
 checkpoint of step s is begun ("write": of the history, half of whose line is written, from the start). "trouble" is one
@@ -178,14 +179,15 @@ def fork(command, environment):
         os._exit(code)
 
 
-def environments(processes):
+def environments(processes, restart):
     """What a launcher tells each process."""
+    restarts = {"TORCHELASTIC_RESTART_COUNT": str(int(restart))}
     if processes == 1:
-        return [{}]
+        return [restarts]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes), **restarts}
     return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
@@ -197,7 +199,10 @@ def main():
         for child in children:
             os.waitpid(child, 0)
         command = json.loads(line)
-        children = [fork(command, environment) for environment in environments(command.get("processes", 1))]
+        children = [
+            fork(command, environment)
+            for environment in environments(command.get("processes", 1), command.get("restart", False))
+        ]
         print(*children, flush=True)
         # Not reaped: their ids are nobody else's yet.
         ended = [os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT) for child in children]

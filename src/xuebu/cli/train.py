@@ -85,7 +85,9 @@ def train(arguments: Sequence[str]) -> int:
 def _train(asked: TrainArguments, own_recipe: Recipe | None) -> int:
     from xuebu.progress import SILENT
     from xuebu.study import StudyFolder, prepare_run, resume_and_describe, train_and_describe
-    from xuebu.train.parallel import is_restart, join_world
+    from xuebu.train.folder import RunFolder
+    from xuebu.train.parallel import join_world
+    from xuebu.train.session import is_relaunch
     from xuebu.train.stop import stop_on_signals
 
     world = join_world(sharded=asked.settings.train.sharding == "full")
@@ -93,8 +95,9 @@ def _train(asked: TrainArguments, own_recipe: Recipe | None) -> int:
     progress = make_progress(console) if world.is_main else SILENT
     with stop_on_signals() as stop:
         resume = asked.resume
-        if resume is None and is_restart() and asked.out is not None and (asked.out / "run.toml").exists():
-            resume = asked.out  # torchrun repeats the command after a process has died
+        out = asked.out
+        if resume is None and out is not None and world.agree(lambda: is_relaunch(RunFolder(out))):
+            resume = out  # torchrun repeats the command after a process has died, or when a machine joins
         if resume is not None:
             changed = asked.settings if own_recipe is not None and asked.settings != own_recipe else None
             result = resume_and_describe(
@@ -107,7 +110,7 @@ def _train(asked: TrainArguments, own_recipe: Recipe | None) -> int:
                 stop=stop,
             )
         else:
-            corpus, out = asked.corpus, asked.out
+            corpus = asked.corpus
             assert corpus is not None and out is not None  # `train` has looked
             folder = StudyFolder(out)
             world.agree(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from xuebu.batches.batch import Batch
 from xuebu.batches.shares import share_of
 from xuebu.errors import ConfigError, TrainingError
 
+_PLACE_IN_SOURCE = re.compile(r"^\[[^]]*\] ")
 TIMEOUT = timedelta(minutes=30)
 """How long a process waits for the others: the main one may evaluate or prove a checkpoint meanwhile."""
 
@@ -231,7 +233,7 @@ def _talking(world: World) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch's DistBackendError and gloo's errors are RuntimeErrors
-        line = str(error).strip().split("\n", maxsplit=1)[0][:120]
+        line = _PLACE_IN_SOURCE.sub("", str(error).strip().split("\n", maxsplit=1)[0])[:120]
         raise TrainingError(
             f"process {world.rank} of {world.size} has lost the others ({line}); one of them has ended, and says why. "
             "The run goes on from its newest checkpoint with --resume"

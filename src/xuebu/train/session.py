@@ -31,12 +31,12 @@ from xuebu.train.folder import (
 )
 from xuebu.train.lock import hold_folder
 from xuebu.train.machine import check_machine, resolve_machine, usable_cores
-from xuebu.train.parallel import ALONE, World, is_restart
+from xuebu.train.parallel import ALONE, World, is_restart, launch_name
 from xuebu.train.settings import Recipe
 from xuebu.train.stop import StopRequest, stop_on_signals
 from xuebu.train.trainer import Outcome, Trainer
 
-__all__ = ["is_finished", "locked", "resume_run", "start_run", "stop_on_signals"]
+__all__ = ["is_finished", "is_relaunch", "locked", "resume_run", "start_run", "stop_on_signals"]
 
 
 def start_run(
@@ -150,11 +150,12 @@ def resume_run(
                 changes.append(f"numpy_version was {facts.numpy_version!r}, is {np.__version__!r}")
             if facts.processes != world.size:
                 changes.append(f"processes was {facts.processes}, is {world.size}")
-            if changes and not (inexact or is_restart()):
+            if changes and not (inexact or is_relaunch(folder)):
                 raise ResumeError(
                     f"{folder.path}: cannot go on exactly: {'; '.join(changes)}. Go on all the same with "
                     f"`xuebu train --resume {folder.path} --inexact` (an event of the history)"
                 )
+            facts = dataclasses.replace(facts, processes=world.size)  # what the next session is held against
             if facts != read_run_facts(folder):
                 write_run_facts(folder, facts)
             if facts.recipe.train.legs and not is_finished(folder):
@@ -224,13 +225,25 @@ def is_finished(folder: RunFolder) -> bool:
     return bool(newest) and newest[0][0] >= read_run_facts(folder).recipe.train.steps
 
 
+def is_relaunch(folder: RunFolder) -> bool:
+    """Whether torchrun has started these processes anew: one had died, or another machine has come to the job."""
+    if is_restart():
+        return folder.run_toml.exists()
+    name = launch_name()
+    try:
+        lines = folder.sessions.read_text(encoding="utf-8", errors="replace").splitlines() if name else []
+    except OSError:
+        return False
+    return folder.run_toml.exists() and any(f'"launch": {json.dumps(name, ensure_ascii=False)}' in line for line in lines)
+
+
 def _train(trainer: Trainer, event: str, *, changes: list[str] | None = None) -> Outcome:
     folder, world = trainer.folder, trainer.world
     details = {} if changes is None else {"changes": changes}
     if world.size > 1:
         details["processes"] = world.size  # type: ignore[assignment]
     if world.is_main:
-        _log_session(folder, event, step=trainer.step, **details)
+        _log_session(folder, event, step=trainer.step, launch=launch_name(), **details)
     try:
         outcome = trainer.run(changes or ())
     except BaseException as error:

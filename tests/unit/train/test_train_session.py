@@ -12,7 +12,7 @@ from xuebu.config import settings_from, to_table
 from xuebu.errors import InputError, ResumeError, StoreError
 from xuebu.tokens.vocab import SPECIAL_TOKENS, Vocabulary
 from xuebu.train.folder import RunFolder, read_run_facts, write_run_facts
-from xuebu.train.session import is_finished, stop_on_signals
+from xuebu.train.session import is_finished, is_relaunch, stop_on_signals
 from xuebu.train.settings import Recipe
 from xuebu.train.trainer import StopRequest
 
@@ -201,3 +201,20 @@ def test_signals_become_requests(number):
             os.kill(os.getpid(), signal.SIGINT)  # impatience
             time.sleep(0.5)
     assert signal.getsignal(number) is before
+
+
+def test_a_job_that_is_launched_again_is_known(start, recipe_of, monkeypatch, tmp_path):
+    """By torchrun's count of failures; where a machine has joined, only by the job's name."""
+    for name in ("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    nothing = RunFolder(tmp_path / "nothing")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # torchrun's name for a job on fixed machines
+    plain, _ = start(recipe_of(), "plain", stop=StopRequest("SIGTERM"))
+    assert not is_relaunch(plain)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", '学"7')
+    folder, _ = start(recipe_of(), stop=StopRequest("SIGTERM"))
+    assert is_relaunch(folder) and not is_relaunch(plain) and not is_relaunch(nothing)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", '学"')
+    assert not is_relaunch(folder)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert is_relaunch(folder) and is_relaunch(plain) and not is_relaunch(nothing)
