@@ -13,13 +13,19 @@ HAN = "\u2e80-\u2fd5\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u
 """Inside of a regular expression's class: ideographs, their radicals, 々 and 〇 (Unicode's script Han)."""
 
 _BREAKS = re.compile("\r\n?|[\f\u2029]")
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+_SHOWS_NOTHING = (
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+_INVISIBLE = re.compile(f"[{_SHOWS_NOTHING}]+")
 _PLANE_ENDS = "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
 _NO_CHARACTER = re.compile(f"[\ud800-\udfff\ufdd0-\ufdef{_PLANE_ENDS}]")
+# Whatever the three above may change and, to be quick, some characters more: one look at a text settles most.
+_UNUSUAL = re.compile(
+    f"[\r\f\u2029{_SHOWS_NOTHING}\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
+    "\U0001fffe-\U0001ffff\U0002fffe-\U0002ffff\U0003fffe-\U0010ffff]"
+)
 _UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
 _SEPARATORS = r"(?:[，,；;、：:·/]|[^\S\n])*"
 _EMPTY_BRACKETS = re.compile(f"（{_SEPARATORS}）")
@@ -48,10 +54,11 @@ def clean_text(text: str) -> str:
     was lost, and `is_unreadable` lets the build refuse such a sentence rather than forge it. So does U+FFFC, which
     stands for a formula or another object that a reader of marked-up text left out.
     """
-    text = _BREAKS.sub("\n", text)
-    text = _NO_CHARACTER.sub("\ufffd", text)
-    text = _nfc(_INVISIBLE.sub("", text))
-    text = _without_residue(text)
+    if _UNUSUAL.search(text):
+        text = _BREAKS.sub("\n", text)
+        text = _NO_CHARACTER.sub("\ufffd", text)
+        text = _INVISIBLE.sub("", text)
+    text = _without_residue(_nfc(text))
     return "\n".join([paragraph for line in text.split("\n") if (paragraph := " ".join(line.split()))])
 
 
@@ -94,7 +101,7 @@ def _without_empty_brackets(line: str) -> str:
 
 def clean_line(text: str) -> str:
     """Return a title, id or other short string cleaned as `clean_text`, on one line."""
-    return clean_text(text).replace("\n", " ")
+    return clean_text(text).replace("\n", " ") if text else ""
 
 
 def _nfc(text: str) -> str:

@@ -11,9 +11,11 @@ _MARKS = f"{_ALWAYS}!?．…"
 _CLOSERS = r"”’」』）】〕］)\]"
 
 # Brackets and titles come first, so that a mark inside them is passed over; an unclosed or very long one is not.
+# The look ahead changes nothing: it passes over all other characters at once.
 _STOP = re.compile(
+    rf"(?=[（(《{_ALWAYS}!?．])(?:"
     r"(?P<whole>（[^（）]{0,120}）|\([^()]{0,120}\)|《[^《》]{0,60}》)"
-    rf"|(?:[{_ALWAYS}]|(?<=[{HAN}{_CLOSERS}])[!?．])[{_MARKS}]*(?:[{_CLOSERS}]+[{_MARKS}]*)*"
+    rf"|(?:[{_ALWAYS}]|[!?．](?<=[{HAN}{_CLOSERS}].))[{_MARKS}]*(?:[{_CLOSERS}]+[{_MARKS}]*)*)"
 )
 
 
