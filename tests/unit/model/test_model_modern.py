@@ -67,6 +67,12 @@ def test_the_convolution_is_that_of_torch_within_each_row(width):
     rows_x = x.view(3, 20, 16)[:, :18]
     expected = rows_x + functional.conv1d(rows_x.transpose(1, 2), kernel, padding=half, groups=16).transpose(1, 2)
     torch.testing.assert_close(found[:, :18], expected, atol=1e-5, rtol=1e-5)
+    places = places_of(settings, torch.arange(60) % 20, rows, torch.float64)
+    module.double()
+    assert torch.autograd.gradcheck(
+        lambda x, kernel: torch.func.functional_call(module, {"kernel": kernel}, (x, places)),
+        (x.detach().double().requires_grad_(), module.kernel),
+    )
 
 
 def test_a_layer_is_written_out():
