@@ -44,6 +44,8 @@ class Machine:
     """blocks: rows padded to one length, block by block; runs: rows end to end at one fixed shape, on a GPU."""
     compile: bool = False
     """Whether torch.compile is used."""
+    deterministic: bool = False
+    """Whether a GPU keeps to kernels that give the same bytes each time; those of a CPU do."""
     notes: tuple[str, ...] = ()
     """What was asked for and is not done here, and why."""
 
@@ -83,6 +85,8 @@ def resolve_machine(settings: TrainSettings, hidden_size: int, attention_dropout
             f"`model.attention_dropout` = {attention_dropout} is not offered by the fast attention over rows end to "
             "end: rows are padded instead; set it to 0 for speed"
         )
+    deterministic = device == "cuda" and settings.deterministic != "off"
+    set_deterministic(deterministic)
     threads = settings.threads or usable_cores()
     torch.set_num_threads(threads)
     budget = settings.micro_batch_tokens
@@ -100,8 +104,23 @@ def resolve_machine(settings: TrainSettings, hidden_size: int, attention_dropout
         peak_flops=measure_peak(device, precision),
         attention="runs" if by_runs else "blocks",
         compile=by_runs if settings.compile == "auto" else settings.compile == "on",
+        deterministic=deterministic,
         notes=tuple(notes),
     )
+
+
+def set_deterministic(on: bool) -> None:
+    """Have torch keep to deterministic kernels on a GPU, or not; before the first matrix product there.
+
+    An operation that has none raises RuntimeError then. Memory is not filled first, as torch would: nothing here reads
+    what it has not written.
+
+    Source: torch's notes on reproducibility; cuBLAS, "Results reproducibility", on CUBLAS_WORKSPACE_CONFIG.
+    """
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def check_machine(recorded: Machine) -> list[str]:
@@ -120,13 +139,14 @@ def check_machine(recorded: Machine) -> list[str]:
 
 
 def prepare(machine: Machine) -> None:
-    """Set this process up as the machine says: threads and allocator.
+    """Set this process up as the machine says: kernels, threads and allocator.
 
     Raises:
         ResumeError: the device is gone.
     """
     if machine.device == "cuda" and not torch.cuda.is_available():
         raise ResumeError("the run was trained on a GPU, and torch sees none here")
+    set_deterministic(machine.deterministic)
     torch.set_num_threads(machine.threads)
     if machine.tune_allocator and platform.system() == "Linux":
         _keep_freed_memory()

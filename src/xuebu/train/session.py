@@ -6,13 +6,14 @@ import dataclasses
 import json
 import os
 import time
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xuebu.errors import ResumeError
+from xuebu.errors import ResumeError, TrainingError
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.pretrained import save_pretrained
 from xuebu.progress import SILENT, Progress
@@ -89,6 +90,7 @@ def start_run(
 
         facts = parse_run_facts(world.agree(begin), str(folder.run_toml))
         data = opened[0] if opened else _open_data(train_store, held_out_store, vocabulary)
+        held.enter_context(_telling_of_missing_kernels())
         trainer = Trainer(folder, facts, *data, world=world, progress=progress, stop=stop)
         world.agree(lambda: write_run_facts(folder, facts))
         for line in facts.machine.notes:
@@ -165,6 +167,7 @@ def resume_run(
         text, changes = world.agree(begin)
         facts = parse_run_facts(text, str(folder.run_toml))
         data = opened[0] if opened else _open_data(*_places(folder, facts))
+        held.enter_context(_telling_of_missing_kernels())
         trainer = Trainer(folder, facts, *data, world=world, progress=progress, stop=stop)
         for problem in trainer.restore():
             progress.note(f"passed over a damaged checkpoint: {problem}")
@@ -234,7 +237,24 @@ def is_relaunch(folder: RunFolder) -> bool:
         lines = folder.sessions.read_text(encoding="utf-8", errors="replace").splitlines() if name else []
     except OSError:
         return False
-    return folder.run_toml.exists() and any(f'"launch": {json.dumps(name, ensure_ascii=False)}' in line for line in lines)
+    return folder.run_toml.exists() and any(
+        f'"launch": {json.dumps(name, ensure_ascii=False)}' in line for line in lines
+    )
+
+
+@contextmanager
+def _telling_of_missing_kernels() -> Iterator[None]:
+    """Turn torch's refusal of an operation without a deterministic kernel into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        what = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise TrainingError(
+            f"{what}: this GPU cannot do it the same each time. Start a new run with "
+            '`train.deterministic` = "off"; it will resume closely, not equally'
+        ) from None
 
 
 def _train(trainer: Trainer, event: str, *, changes: list[str] | None = None) -> Outcome:

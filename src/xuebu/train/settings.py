@@ -80,6 +80,8 @@ class TrainSettings:
     """Compute the inside of each layer again in the backward pass instead of keeping it: less memory, same numbers."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile, the whole model on a GPU, feed-forward blocks on a CPU (needs a C++ compiler); auto: on a GPU."""
+    deterministic: Literal["auto", "on", "off"] = "auto"
+    """Same step, same bytes on a GPU, by torch's deterministic kernels; auto: on. On a CPU it is always so."""
     sharding: Literal["none", "full"] = "none"
     """With several processes: none, each holds the whole model (DDP); full, each a part of every weight (FSDP2)."""
     non_finite_limit: Annotated[int, Range(1)] = 3

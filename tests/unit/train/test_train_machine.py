@@ -4,9 +4,10 @@ import os
 import pytest
 import torch
 
+from xuebu.config import to_table
 from xuebu.errors import ConfigError, ResumeError
 from xuebu.train import machine as machine_module
-from xuebu.train.machine import Machine, check_machine, prepare, resolve_machine
+from xuebu.train.machine import Machine, check_machine, prepare, resolve_machine, set_deterministic
 from xuebu.train.settings import TrainSettings
 
 measure_peak = machine_module.measure_peak  # before any fixture replaces it
@@ -56,6 +57,42 @@ def test_on_a_gpu_dropout_of_attention_takes_the_padded_way_and_says_so(monkeypa
         ("blocks", False, 1) if dropout else ("runs", True, 0)
     )
     assert not dropout or found.notes[0].startswith("`model.attention_dropout` = 0.1 is not offered")
+
+
+@pytest.mark.parametrize(("asked", "given"), [("auto", True), ("on", True), ("off", False)])
+def test_deterministic_kernels_on_a_gpu(monkeypatch, asked, given):
+    """cuBLAS reads its variable at the first matrix product, which is that of measuring the peak."""
+    for name, value in (("is_available", True), ("is_bf16_supported", True), ("get_device_name", "Some GPU")):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    seen = []
+
+    def measure(device, precision):
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
+        return 1e11
+
+    monkeypatch.setattr(machine_module, "measure_peak", measure)
+    settings = dataclasses.replace(ONE_THREAD, device="auto", deterministic=asked)
+    try:
+        machine = resolve_machine(settings, 512)
+        assert machine.deterministic is to_table(machine)["deterministic"] is given
+        assert seen == [(True, ":4096:8") if given else (False, None)]
+        set_deterministic(not given)
+        prepare(machine)  # as when the run is resumed
+        assert torch.are_deterministic_algorithms_enabled() is given
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+        prepare(machine)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"  # the user's own
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        set_deterministic(False)
+
+
+def test_a_cpu_needs_no_switch(no_gpu):
+    for asked in ("auto", "on", "off"):
+        machine = resolve_machine(dataclasses.replace(ONE_THREAD, deterministic=asked), 128)
+        prepare(machine)
+        assert not machine.deterministic and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_what_differs_is_named():

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from xuebu.config import settings_from, to_table
-from xuebu.errors import InputError, ResumeError, StoreError
+from xuebu.errors import InputError, ResumeError, StoreError, TrainingError
 from xuebu.tokens.vocab import SPECIAL_TOKENS, Vocabulary
+from xuebu.train import trainer as trainer_module
 from xuebu.train.folder import RunFolder, read_run_facts, write_run_facts
 from xuebu.train.session import is_finished, is_relaunch, stop_on_signals
 from xuebu.train.settings import Recipe
@@ -201,6 +202,22 @@ def test_signals_become_requests(number):
             os.kill(os.getpid(), signal.SIGINT)  # impatience
             time.sleep(0.5)
     assert signal.getsignal(number) is before
+
+
+def test_an_operation_without_a_deterministic_kernel_is_one_line(start, recipe_of, monkeypatch):
+    def refuse(*given, **options):
+        raise RuntimeError(
+            "cumsum_cuda_kernel does not have a deterministic implementation, but you set "
+            "'torch.use_deterministic_algorithms(True)'. You can turn off determinism just for this operation, or\nmore"
+        )
+
+    monkeypatch.setattr(trainer_module, "compute_losses", refuse)
+    with pytest.raises(TrainingError, match='cumsum_cuda_kernel does .*`train.deterministic` = "off"') as caught:
+        start(recipe_of())
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(trainer_module, "compute_losses", lambda *given: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        start(recipe_of(), "other")
 
 
 def test_a_job_that_is_launched_again_is_known(start, recipe_of, monkeypatch, tmp_path):
