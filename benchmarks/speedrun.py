@@ -241,7 +241,7 @@ def describe(out: Path, run: Run, model: Any) -> dict[str, Any]:
     questions, machine = questions_of(out, run.track, PREDICTIONS), read_run_facts(folder).machine
     score = evaluate(model, questions, machine).metrics()
     if getattr(model, "ngrams", None) is not None:  # what the encoder knows by itself
-        model.ngrams.scale = 0.0
+        model.set_ngram_scale(0.0)
         without = evaluate(model, questions, machine).metrics()
         score |= {f"{key}_without_ngrams": without[key] for key in ("mlm_loss_nats", "mlm_accuracy")}
     lines = folder.history.read_text(encoding="utf-8").splitlines()

@@ -6,6 +6,7 @@ v vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -87,6 +88,18 @@ class PretrainingModel(nn.Module):
                 parameter.normal_(0.0, self.settings.initializer_range, generator=generator)
             else:
                 parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+
+        self.set_ngram_scale(1.0)
+
+    def set_ngram_scale(self, scale: float) -> None:
+        """Set what the n-gram embeddings are multiplied by, if there are any."""
+        if self.ngrams is not None:
+            self.ngrams.scale.fill_(scale)
+
+    def drop_ngrams(self) -> None:
+        """Leave the n-gram embeddings out, for good: an encoder without them, as its settings then say."""
+        self.ngrams = None
+        self.settings = dataclasses.replace(self.settings, ngram_embeddings="none", ngram_extra=0.0)
 
     def encode(
         self,

@@ -102,16 +102,19 @@ class NgramEmbeddings(nn.Module):
     On the CPU the gradient of the table is sparse: a step touches as many rows as it has contexts, not all of them.
 
     Attributes:
-        scale: what the sum is multiplied by; training may fade it out.
+        scale: what the sum is multiplied by, 1 unless training fades it out; no part of the saved weights.
     """
+
+    scale: Tensor
 
     def __init__(self, vocab_size: int, num_buckets: int, hidden_size: int) -> None:
         super().__init__()
-        self.vocab_size, self.num_buckets, self.scale = vocab_size, num_buckets, 1.0
+        self.vocab_size, self.num_buckets = vocab_size, num_buckets
+        self.register_buffer("scale", torch.empty(()), persistent=False)
         self.table = nn.Parameter(torch.empty(len(CONTEXTS) * num_buckets, hidden_size))
 
     def forward(self, input_ids: Tensor, positions: Tensor, rows: Rows) -> Tensor:
         """Return [m, h]; arguments as in `context_buckets`."""
         buckets = context_buckets(input_ids, positions, rows, self.vocab_size, self.num_buckets)
         summed = functional.embedding_bag(buckets, self.table, mode="sum", sparse=self.table.device.type == "cpu")
-        return summed if self.scale == 1.0 else summed * self.scale
+        return summed * self.scale

@@ -59,6 +59,14 @@ def schedule_position(step: int, seconds: float, settings: TrainSettings) -> flo
     return min(seconds / (3600 * settings.schedule_hours), 1.0) * settings.steps
 
 
+def ngram_scale(step: int, settings: TrainSettings) -> float:
+    """Return what the n-gram embeddings are multiplied by at an update: 1, and falling along a line where they fade."""
+    start, end = settings.ngram_fade_start, settings.ngram_fade_end
+    if start == 1.0:
+        return 1.0
+    return min(max((end - step / settings.steps) / (end - start), 0.0), 1.0)
+
+
 def is_over(step: int, seconds: float, settings: TrainSettings) -> bool:
     """Whether a run has done its steps, or its time is up where the schedule runs on time."""
     return step >= settings.steps or (settings.schedule_hours > 0 and seconds >= 3600 * settings.schedule_hours)

@@ -33,6 +33,7 @@ from xuebu.train.folder import (
 from xuebu.train.lock import hold_folder
 from xuebu.train.machine import check_machine, resolve_machine, usable_cores
 from xuebu.train.parallel import ALONE, World, is_restart, launch_name
+from xuebu.train.schedule import ngram_scale
 from xuebu.train.settings import Recipe
 from xuebu.train.stop import StopRequest, stop_on_signals
 from xuebu.train.trainer import Outcome, Trainer
@@ -288,6 +289,8 @@ def _write_results(trainer: Trainer, outcome: Outcome) -> None:
     if trainer.world.sharded:
         model = PretrainingModel(facts.recipe.model, trainer.loader.vocabulary.num_tokens)
         model.load_state_dict(weights)
+    if not ngram_scale(outcome.step, train):
+        model.drop_ngrams()
     save_pretrained(model, trainer.loader.vocabulary, trainer.folder.model)
     if outcome.step < train.steps:
         done = dataclasses.replace(train, steps=outcome.step, warmup_steps=min(train.warmup_steps, outcome.step))

@@ -34,6 +34,10 @@ class TrainSettings:
     """Muon's decay of the mean gradient."""
     ngram_learning_rate: Annotated[float, Range(0.0, 1.0)] = 0.1
     """Peak learning rate of the n-gram embeddings (Adagrad); it follows the schedule of `learning_rate`."""
+    ngram_fade_start: Annotated[float, Range(0.0, 1.0)] = 1.0
+    """Share of the steps after which the n-gram embeddings fade out; 1: they stay."""
+    ngram_fade_end: Annotated[float, Range(0.0, 1.0)] = 1.0
+    """Share of the steps after which they are gone, so that the trained model is an encoder without them."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls from its peak after the warm-up."""
     schedule_hours: Annotated[float, Range(0.0)] = 0.0
@@ -121,6 +125,8 @@ class TrainSettings:
             raise ConfigError("`train.max_cost` needs `train.cost_per_hour`")
         if self.legs and self.schedule_hours:
             raise ConfigError("a run whose schedule runs on time (`train.schedule_hours`) cannot be extended")
+        if self.ngram_fade_start < 1.0 and not self.ngram_fade_start < self.ngram_fade_end:
+            raise ConfigError("`train.ngram_fade_end` must be above `train.ngram_fade_start`")
         if self.learning_rate <= 0.0:
             raise ConfigError("`learning_rate` must be above 0")
 

@@ -54,7 +54,7 @@ from xuebu.train.objective import autocast, compile_model, compute_losses, layou
 from xuebu.train.optim import clipped_parameters, make_optimizer, set_learning_rate
 from xuebu.train.parallel import ALONE, World
 from xuebu.train.recorder import Recorder
-from xuebu.train.schedule import is_over, learning_rate, schedule_position
+from xuebu.train.schedule import is_over, learning_rate, ngram_scale, schedule_position
 from xuebu.train.snapshots import Snapshots
 from xuebu.train.state import SUMS, RunState
 from xuebu.train.stop import REASONS, StopRequest
@@ -223,6 +223,7 @@ class Trainer:
             held.enter_context(self.snapshots)
             self.clock, self.saved = self.state.seconds, self.state.step
             self.model.train()
+            self.model.set_ngram_scale(ngram_scale(self.state.step, self.settings))
             if self.state.unrecorded:
                 self._record()
             if not self._is_over():
@@ -285,6 +286,7 @@ class Trainer:
         """Apply one update, if loss and gradient are finite."""
         step, state = self.state.step + 1, self.state
         predictions, pairs = max(batch.num_predictions, 1), max(batch.num_judged_pairs, 1)
+        self.model.set_ngram_scale(ngram_scale(step, self.settings))
         try:
             share = self.world.share(batch)
             sums = self._accumulate(self.lay_out(share), step, predictions, pairs)

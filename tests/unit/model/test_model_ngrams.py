@@ -88,6 +88,7 @@ def test_the_sum_and_its_gradient():
     places = torch.tensor([3, 4, 4, 20])
     module = NgramEmbeddings(VOCAB, 64, 8)
     torch.nn.init.normal_(module.table, generator=generator(1))
+    module.scale.fill_(1.0)
     buckets = context_buckets(ids, places, rows_of(ids), VOCAB, 64)
     summed = module(ids, places, rows_of(ids))
     torch.testing.assert_close(summed, module.table[buckets].sum(1))
@@ -99,7 +100,7 @@ def test_the_sum_and_its_gradient():
         for bucket in row:
             expected[bucket] += one
     torch.testing.assert_close(module.table.grad.to_dense(), expected)
-    module.scale = 0.5
+    module.scale.fill_(0.5)
     torch.testing.assert_close(module(ids, places, rows_of(ids)), 0.5 * summed)
 
 
@@ -135,7 +136,7 @@ def test_padding_and_layout_change_nothing(place):
     torch.testing.assert_close(logits[torch.arange(21), labels], padded.mlm_log_probability, atol=1e-5, rtol=1e-5)
     plain = PretrainingModel(SMALL, VOCAB, generator()).eval()
     assert not torch.allclose(plain(ids, segments, LENGTHS, at).mlm_logits.log_softmax(-1), logits, atol=1e-2)
-    model.ngrams.scale = 0.0
+    model.set_ngram_scale(0.0)
     torch.testing.assert_close(
         plain(ids, segments, LENGTHS, at).mlm_logits.log_softmax(-1),
         model(ids, segments, LENGTHS, at).mlm_logits.log_softmax(-1),
@@ -203,6 +204,18 @@ def test_a_saved_model_reads_back_and_says_that_it_is_no_bert(tmp_path):
     again = load_pretrained(tmp_path).model
     assert torch.equal(again.ngrams.table, model.ngrams.table)
     assert "not a BERT: it has ngram_embeddings, so" in (tmp_path / "config.json").read_text(encoding="utf-8")
+
+
+def test_a_model_without_them_is_the_model_that_never_had_them(tmp_path):
+    model = PretrainingModel(dataclasses.replace(SMALL, ngram_embeddings="head", ngram_extra=0.5), VOCAB, generator())
+    torch.nn.init.normal_(model.ngrams.table, generator=generator(1))
+    model.drop_ngrams()
+    save_pretrained(model, None, tmp_path)
+    again = load_pretrained(tmp_path)
+    assert again.settings == SMALL
+    for name, weight in PretrainingModel(SMALL, VOCAB, generator()).state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], weight)
+    assert "BertForPreTraining" in (tmp_path / "config.json").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import torch
 
 from xuebu.errors import ConfigError
 from xuebu.model.encoder import PretrainingModel
+from xuebu.model.pretrained import load_pretrained
 from xuebu.train.optim import (
     clipped_parameters,
     load_optimizer_tensors,
@@ -10,6 +11,7 @@ from xuebu.train.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
+from xuebu.train.schedule import ngram_scale
 from xuebu.train.stop import StopRequest
 
 
@@ -124,3 +126,19 @@ def test_what_needs_whole_matrices_is_refused_with_sharded_ones(recipe_of):
         recipe_of(train={"optimizer": "muon", "sharding": "full"})
     with pytest.raises(ConfigError, match="`model.ngram_embeddings` needs whole matrices"):
         recipe_of(model={"ngram_embeddings": "head"}, train={"sharding": "full"})
+
+
+def test_embeddings_that_fade_out_are_gone_and_resume_exactly(start, resume, records, recipe_of):
+    recipe = recipe_of(
+        model={"ngram_embeddings": "head", "ngram_buckets": 64},
+        train={"steps": 6, "ngram_fade_start": 0.2, "ngram_fade_end": 0.8, "evaluate_every": 1},
+    )
+    assert [ngram_scale(step, recipe.train) for step in range(1, 7)] == pytest.approx([1, 7 / 9, 0.5, 2 / 9, 0, 0])
+    assert ngram_scale(6, recipe_of().train) == 1.0
+    whole, outcome = start(recipe, "whole")
+    parts, _ = start(recipe, "parts", stop=StopRequest("SIGTERM"))
+    assert resume(parts).finished
+    assert records(parts) == records(whole)
+    assert outcome.model.ngrams is None and load_pretrained(whole.model).settings.ngram_embeddings == "none"
+    with pytest.raises(ConfigError, match="must be above"):
+        recipe_of(train={"ngram_fade_start": 0.5, "ngram_fade_end": 0.5})
