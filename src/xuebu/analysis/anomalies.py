@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from xuebu.analysis.foresight import Foresight
 from xuebu.analysis.jumps import Jump, JumpDetector
-from xuebu.analysis.wording import is_accuracy, measured, plain
+from xuebu.analysis.wording import improves, is_accuracy, measured, plain
 from xuebu.history.readings import is_bookkeeping
 from xuebu.history.records import History, predictions_of
 from xuebu.history.series import Floats, Integers
@@ -81,17 +82,22 @@ class Monitor:
     """Watches a run record by record; jumps are looked for in the first 32 metrics, which bounds the memory.
 
     Args:
-        band: the forecast of `band_metric` made before these records; None to leave that detector out.
-        band_metric: which held-out metric the forecast is of.
+        band: a `Foresight`, which forecasts the run anew each time its readings have doubled, or the forecast of
+            `band_metric` made before these records; None to leave that detector out.
+        band_metric: which held-out metric a forecast made before is of.
     """
 
-    def __init__(self, band: Band | None = None, band_metric: str = "mlm_accuracy") -> None:
+    def __init__(self, band: Band | Foresight | None = None, band_metric: str = "mlm_accuracy") -> None:
         self._jumps: dict[tuple[str, str], JumpDetector] = {}
         self._plateaus: dict[tuple[str, str], PlateauDetector] = {}
         self._rate = RateDetector()
         self._gap = GapDetector()
-        self._band = BandDetector(band) if band is not None else None
-        self._band_metric = band_metric
+        self._foresight = band if isinstance(band, Foresight) else Foresight(metric=band_metric)
+        if band is None:
+            self._band = None
+        else:
+            self._band = BandDetector(band.band if isinstance(band, Foresight) else band)
+        self._renewed = isinstance(band, Foresight)
         self._not_finite: set[str] = set()
 
     def observe(self, record: Mapping[str, Any]) -> list[Alarm]:
@@ -103,6 +109,9 @@ class Monitor:
             if record.get("event") != "not_finite":
                 return []
             return self._broken(what_broke(record), step)
+        if self._renewed and self._foresight.metric is None and kind == self._foresight.kind:
+            names = [name for name in record if is_watched(name) and not _is_norm(name) and improves(name)]
+            self._foresight.metric = next((name for name in names if improves(name) > 0), names[0] if names else None)
         found: list[Alarm] = []
         for metric, value in record.items():
             if metric in ("kind", "step") or isinstance(value, bool) or not isinstance(value, int | float):
@@ -145,8 +154,10 @@ class Monitor:
             if key not in self._plateaus:
                 self._plateaus[key] = PlateauDetector(_name(kind, metric))
             found.append(self._plateaus[key].update(step, value))
-        if self._band is not None and kind == "eval" and metric == self._band_metric:
-            found.append(self._band.update(step, value, metric))
+        if self._band is not None and (kind, metric) == (self._foresight.kind, self._foresight.metric):
+            found.append(self._band.update(step, value, metric, kind))
+            if self._renewed:
+                self._foresight.learn(step, value)
         return [alarm for alarm in found if alarm is not None]
 
 
@@ -337,7 +348,7 @@ class BandDetector:
         self._recent: tuple[int, ...] = ()
         self._first, self._told = 0, False
 
-    def update(self, step: int, value: float, metric: str) -> Alarm | None:
+    def update(self, step: int, value: float, metric: str, kind: str = "eval") -> Alarm | None:
         """Take one reading."""
         band = self._band(step)
         if band is None:
@@ -352,13 +363,15 @@ class BandDetector:
         if out:
             return None
         self._told = True
-        where = "above" if side > 0 else "below"
+        name, where = _name(kind, metric), "above" if side > 0 else "below"
+        better = side * improves(metric) > 0
         text = (
-            f"{_name('eval', metric)} is {measured(value, metric)} at step {step:,}, {where} its forecast "
-            f"({measured(band[0], metric)} to {measured(band[1], metric)}) since step {self._first:,}."
+            f"{name} is {measured(value, metric)} at step {step:,}, {where} its forecast "
+            f"({measured(band[0], metric)} to {measured(band[1], metric)}) since step {self._first:,}"
+            + (": better than its own past foretold." if better else ".")
         )
         evidence = {"value": value, "low": band[0], "high": band[1]}
-        return Alarm("outside_forecast", "warn", step, self._first, _name("eval", metric), text, evidence)
+        return Alarm("outside_forecast", "info" if better else "warn", step, self._first, name, text, evidence)
 
 
 def scan(history: History, monitor: Monitor | None = None) -> tuple[Alarm, ...]:

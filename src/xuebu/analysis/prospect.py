@@ -296,6 +296,17 @@ def _plan(
     )
 
 
+def plan_of(history: History, settings: Mapping[str, Any] | None) -> tuple[Schedule | None, int | None]:
+    """Return the learning rate of a run up to its planned end, and that end; None for what is not known.
+
+    Args:
+        history: what the run recorded so far.
+        settings: its training settings (table "train" of run.toml); None if there are none.
+    """
+    schedule, end, _ = _plan(history, settings, (None, None), 0)
+    return schedule, end
+
+
 def planned_schedule(settings: Mapping[str, Any]) -> Schedule | None:
     """Return the schedule that a run's training settings ask for; None where it is of another kind.
 

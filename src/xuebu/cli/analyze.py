@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xuebu.analysis.analyze import Analysis
+    from xuebu.analysis.anomalies import Monitor
     from xuebu.charts.marks import Figure
     from xuebu.history.records import History
 
@@ -106,19 +107,33 @@ def _draw_all(history: History, analysis: Analysis, baselines: Mapping[str, Any]
 
 def _watch(asked: AnalyzeArguments, console: Console) -> None:
     """Print alarms and now and then the latest readings until the log rests or Ctrl-C."""
-    from xuebu.analysis.anomalies import Monitor
     from xuebu.history.follow import follow
 
-    monitor = Monitor()
+    monitor = None
+    marks = {"bad": "!!", "warn": "! "}
     print_plain(console, f"watching {asked.path} (Ctrl-C ends it and analyzes what is there)")
     try:
         for history, records in follow(asked.path, asked.run, idle=asked.idle):
+            monitor = monitor or _monitor_of(history, asked)
             for record in records:
                 for alarm in monitor.observe(record):
-                    print_plain(console, f"{'!!' if alarm.severity == 'bad' else '! '} {alarm.text}")
+                    print_plain(console, f"{marks.get(alarm.severity, '  ')} {alarm.text}")
             last = max((int(table.step[-1]) for table in (history.train, history.eval) if len(table)), default=0)
             print_plain(
                 console, f"step {last:,}: {len(history.train):,} training, {len(history.eval):,} held-out records"
             )
     except KeyboardInterrupt:
         print_plain(console, "stopped watching")
+
+
+def _monitor_of(history: History, asked: AnalyzeArguments) -> Monitor:
+    """Return a monitor that also forecasts the metric asked for, else the held-out readings, else those of training."""
+    from xuebu.analysis.anomalies import Monitor
+    from xuebu.analysis.foresight import Foresight
+    from xuebu.analysis.prospect import plan_of
+    from xuebu.cli.forecast import train_settings
+    from xuebu.history.readings import locate
+
+    kind, metric = locate(history, asked.metric) if asked.metric else (None, None)
+    kind = kind or ("train" if history.format != "own" and not len(history.eval) else "eval")
+    return Monitor(Foresight(*plan_of(history, train_settings(asked.path)), metric=metric, kind=kind))

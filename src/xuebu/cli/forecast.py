@@ -70,7 +70,7 @@ def forecast(arguments: Sequence[str]) -> int:
         kind=None if asked.kind == "auto" else asked.kind,
         target=target,
         steps=asked.steps,
-        settings=_train_settings(asked.path),
+        settings=train_settings(asked.path),
         shape=None if asked.schedule == "auto" else asked.schedule,
         planned=asked.planned,
         prices=Prices(num_devices=asked.devices, per_device_hour=asked.price, watts_per_device=asked.watts),
@@ -110,7 +110,7 @@ def _target_of(text: str | None) -> tuple[str | None, float | None]:
         raise InputError(f"--target {text!r} must be metric=value, such as mlm_accuracy=0.60") from None
 
 
-def _train_settings(path: Path) -> Mapping[str, Any] | None:
+def train_settings(path: Path) -> Mapping[str, Any] | None:
     """Return the table "train" of a run folder's run.toml, or of that beside a history file; None without one."""
     file = (path if path.is_dir() else path.parent) / "run.toml"
     if not file.is_file() or (not path.is_dir() and path.name != "history.jsonl"):
