@@ -34,7 +34,17 @@ from xuebu.corpus.parts import Part, cut_documents
 from xuebu.corpus.reading import DOCUMENTS, SIDES, find_near, place_part, sieve_part
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import DocumentReader
-from xuebu.corpus.thinning import CANDIDATES, NAMES, RUNS, THINNED, mark_bucket, name_bucket, settle_part, thin_part
+from xuebu.corpus.thinning import (
+    CANDIDATES,
+    GROUPS,
+    NAMES,
+    RUNS,
+    THINNED,
+    mark_bucket,
+    name_bucket,
+    settle_part,
+    thin_part,
+)
 from xuebu.corpus.work import Step, Work, run_task
 from xuebu.corpus.workers import Workers
 from xuebu.errors import InputError
@@ -58,7 +68,7 @@ STEPS = (
     Step("mark", "find equal sentences", mark_bucket, "buckets"),
     Step("thin", "drop copies", thin_part, "parts", spent=(DOCUMENTS, *_DIGESTS)),
     Step("name", "find equal ids and titles", name_bucket, "buckets"),
-    Step("settle", "sift held-out", settle_part, "parts", spent=_NAMES),
+    Step("settle", "sift held-out", settle_part, "parts", spent=(*_NAMES, GROUPS)),
     Step("index", "index held-out", index_held_out, "one"),
     Step("compare", "compare with held-out", compare_part, "parts", spent=(THINNED["held_out"], RUNS)),
     Step("gather", "compare with held-out", gather_shown, "one"),

@@ -1,7 +1,7 @@
 """The last steps of a build: what is held out is compared with all training text, and refused where it shares runs.
 
 The runs of held-out text are indexed in blocks, so that memory is bounded: each part of the training text is read once,
-and looked up in every block. Hold out less, and there is one block: it takes some 16 million characters.
+and looked up in every block. Hold out less, and there is one block: one takes some 8 million characters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from xuebu.corpus.work import Result, Work, counted
 from xuebu.files import DigestWriter, write_bytes
 
 HELD_OUT, LEFT_GROUPS, LEFT_SENTENCES = "held_out.jsonl", "left.group", "left.sentence"
-BLOCK_RUNS = 1 << 24
+BLOCK_RUNS = 1 << 23
 
 
 def index_held_out(work: Work, _: int) -> Result:

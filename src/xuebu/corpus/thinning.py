@@ -10,20 +10,19 @@ import numpy.typing as npt
 
 from xuebu.corpus.dedup import UNITS, Mark, copies_in, keep_sentences
 from xuebu.corpus.document import CorpusFile, SentenceDocument
-from xuebu.corpus.equals import find_repeats, read_repeats, write_table
+from xuebu.corpus.equals import find_repeats, read_repeats, read_table, write_table
 from xuebu.corpus.overlap import comparable_text, run_hashes
 from xuebu.corpus.reading import DOCUMENTS, SIDES, Side, regrouped
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.settings import CorpusSettings, Unit
-from xuebu.corpus.split import is_held_out
 from xuebu.corpus.tally import Tally
 from xuebu.corpus.work import Result, Work, counted
 from xuebu.files import DigestWriter, write_bytes
 from xuebu.rng import key_of
 
 THINNED: dict[Side, str] = {"train": "train.thinned.jsonl", "held_out": "held_out.thinned.jsonl"}
-CANDIDATES, RUNS = "candidates.jsonl", "runs"
-NAMES = ("id", "title", "group")
+CANDIDATES, RUNS, GROUPS = "candidates.jsonl", "runs", "train.group"
+NAMES = ("id", "title")
 
 
 def mark_bucket(work: Work, bucket: int) -> Result:
@@ -49,7 +48,8 @@ def thin_part(work: Work, number: int) -> Result:
     """Write what is left of a part without the copies that the settings drop, each side for itself."""
     sieved = work.result("sieve", number)
     marks = {unit: _marks(work, number, unit, sieved[unit]) for unit in UNITS}
-    dropped, groups = regrouped(work, number)
+    _, groups = regrouped(work, number)
+    owners = {side: set(read_table(work.part(number, f"{side}.document"))[1].tolist()) for side in SIDES}
     sides = {side: _ThinnedSide(work, number, side) for side in SIDES}
     tally, training_repeats = Tally(), 0
     paragraph = sentence = 0
@@ -60,7 +60,8 @@ def thin_part(work: Work, number: int) -> Result:
                 sentence_marks = marks["sentence"][sentence : sentence + len(document.sentences)]
                 paragraph += len(paragraph_marks)
                 sentence += len(sentence_marks)
-                if place in dropped:
+                side = next((side for side, own in owners.items() if place in own), None)
+                if side is None:  # a near-duplicate that goes
                     continue
                 kept: SentenceDocument | None = document
                 repeats = 0
@@ -71,22 +72,21 @@ def thin_part(work: Work, number: int) -> Result:
                     continue
                 if place in groups:
                     kept = replace(kept, group=groups[place])
-                if is_held_out(kept.group, work.settings.held_out_fraction):
-                    sides["held_out"].append(kept)
-                else:
-                    sides["train"].append(kept)
+                sides[side].append(kept)
+                if side == "train":
                     tally.add(kept)
                     training_repeats += repeats
-        for side in sides.values():
-            side.close()
+        for thinned in sides.values():
+            thinned.close()
     finally:
-        for side in sides.values():
-            side.documents.abandon()
+        for thinned in sides.values():
+            thinned.documents.abandon()
+    keys = np.frombuffer(tally.groups, dtype=np.uint64)
+    write_table(work.part(number, GROUPS), keys, np.arange(len(keys), dtype=np.uint32))
     return {
         "refusals": counted(refusals),
         "train": tally.to_json(),
         "training_repeats": training_repeats,
-        **{f"{name}_documents": side.count for name, side in sides.items()},
     }
 
 
@@ -139,7 +139,7 @@ class _ThinnedSide:
     def append(self, document: SentenceDocument) -> None:
         """Add one document."""
         self.documents.write_line(document.to_line())
-        keys = {"id": key_of(document.source, document.id), "group": key_of(document.group)}
+        keys = {"id": key_of(document.source, document.id)}
         if document.title:
             keys["title"] = key_of(document.title)
         for name, key in keys.items():
@@ -161,7 +161,7 @@ def name_bucket(work: Work, bucket: int) -> Result:
         training, held_out = (work.each_part(f"{side}.{name}") for side in SIDES)
         repeats, _ = find_repeats(training, held_out, bucket, work.num_buckets)
         repeats.write(work.bucket(bucket, name))
-    return {"train": find_repeats(work.each_part("train.group"), (), bucket, work.num_buckets)[1]}
+    return {"train": find_repeats(work.each_part(GROUPS), (), bucket, work.num_buckets)[1]}
 
 
 def settle_part(work: Work, number: int) -> Result:
