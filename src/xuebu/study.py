@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from xuebu.analysis.analyze import Analysis, analyze_history
+from xuebu.batches.loader import Loader
+from xuebu.batches.preview import report_masks
 from xuebu.config import settings_from, to_table, to_toml
 from xuebu.corpus.build import build_corpus
 from xuebu.corpus.card import load_card
@@ -46,6 +48,7 @@ from xuebu.train.settings import Recipe
 from xuebu.train.trainer import Outcome, StopRequest
 
 NUM_FILLS = 3
+NUM_EXAMPLES = 2
 _FILL_LENGTHS = range(16, 41)
 _HAN = range(0x4E00, 0xA000)
 
@@ -319,7 +322,7 @@ def _finish(
 
 
 def describe_run(run: RunFolder, *, progress: Progress = SILENT) -> Analysis:
-    """Write baselines.json, fills.json, analysis.json, charts and report.html of a finished run.
+    """Write masks.json, baselines.json, fills.json, analysis.json, charts and report.html of a finished run.
 
     Scores are kept once they are there; analysis, charts and report are made anew each time.
     """
@@ -357,6 +360,8 @@ def _score(run: RunFolder, progress: Progress) -> None:
         }
         for text, truth in fill_questions(held_out_store, vocabulary)
     ]
+    loader = Loader(train_store, vocabulary, facts.recipe.batches, facts.recipe.train.seed)
+    write_json(run.masks, report_masks(loader, num_examples=NUM_EXAMPLES).to_json())
     write_json(run.baselines, scores)
     write_json(run.fills, fills)
 

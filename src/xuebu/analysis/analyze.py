@@ -64,6 +64,7 @@ class Analysis:
         comparison: line against saturating curve on unseen readings.
         forecast: level at twice the steps.
         nsp: next-sentence prediction against chance; None where it was not recorded.
+        sop: sentence-order prediction likewise.
         baselines: as given.
         cost: of the run so far, as far as the history tells.
         notes: what was mended while reading, and what to know.
@@ -91,6 +92,7 @@ class Analysis:
     comparison: RollingComparison | None
     forecast: Forecast | None
     nsp: ChanceTest | None
+    sop: ChanceTest | None
     baselines: Mapping[str, Any] | None
     cost: Cost | None
     notes: tuple[str, ...]
@@ -124,7 +126,7 @@ class Analysis:
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values under a schema version."""
         simple = ("source", "format", "metric", "kind", "num_points", "first_step", "last_step", "median_count")
-        nested = ("headline", "rates", "comparison", "forecast", "nsp", "cost", "noise_split")
+        nested = ("headline", "rates", "comparison", "forecast", "nsp", "sop", "cost", "noise_split")
         return {
             "schema_version": SCHEMA_VERSION,
             **{name: getattr(self, name) for name in (*simple, "level", "seed")},
@@ -219,9 +221,8 @@ def analyze_history(
             findings.append(_too_few(series, comparison))
         findings.append(judges.judge_line(comparison, line, curve, forecast))
     findings.append(judges.judge_counting(baselines))
-    nsp_kind = next((one for one in (series.kind, "train") if history.has(one, "nsp_accuracy")), None)
-    nsp = hold_against_chance(choose_series(history, "nsp_accuracy", nsp_kind), level=level) if nsp_kind else None
-    findings.append(judges.judge_chance(nsp))
+    nsp, sop = (_against_chance(history, f"{task}_accuracy", series.kind, level) for task in ("nsp", "sop"))
+    findings += [judges.judge_chance(nsp), judges.judge_chance(sop)]
     findings.append(judges.judge_noise(series, fits.get("saturating")))
     rate = history.column("train", "learning_rate") if history.has("train", "learning_rate") else None
     findings.append(judges.judge_trend(series, rates, judges.learning_rate_spent(rate)))
@@ -250,6 +251,7 @@ def analyze_history(
         comparison=comparison,
         forecast=forecast,
         nsp=nsp,
+        sop=sop,
         baselines=baselines,
         cost=_cost_of(history, price_per_device_hour),
         notes=tuple(notes),
@@ -342,6 +344,12 @@ def _too_few(series: Series, comparison: RollingComparison | None) -> Finding:
     )
     text = f"Too few readings to tell a line from a curve, or noise from trend: {reason}. Evaluate more often."
     return Finding("too_few_points", "warn", text, {"points": len(series)})
+
+
+def _against_chance(history: History, metric: str, kind: str, level: float) -> ChanceTest | None:
+    """Hold an accuracy against guessing by the readings of a kind, else by those of training; None without any."""
+    kinds = [one for one in (kind, "train") if history.has(one, metric)]
+    return hold_against_chance(choose_series(history, metric, kinds[0]), level=level) if kinds else None
 
 
 def _headline(series: Series, level: float, baselines: Mapping[str, Any] | None) -> Interval:

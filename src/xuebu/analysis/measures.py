@@ -95,7 +95,7 @@ def figures_of(runs: Sequence[Run]) -> list[Figure]:
         Figure("parameters", "parameters", "count", "exact", _parameters),
     ]
     full_mlm = False
-    for task, name in (("mlm", "MLM"), ("nsp", "NSP")):
+    for task, name in (("mlm", "MLM"), ("nsp", "NSP"), ("sop", "SOP")):
         metric = f"{task}_accuracy"
         full = bool(held_out) and all(part(run.baselines, task, "model") for run in held_out)
         full_mlm = full_mlm or (task == "mlm" and full)

@@ -79,17 +79,19 @@ def judge_counting(baselines: Mapping[str, Any] | None) -> Finding | None:
 
 
 def judge_chance(test: ChanceTest | None) -> Finding | None:
-    """Say whether next-sentence prediction is better than guessing."""
+    """Say whether next-sentence or sentence-order prediction is better than guessing."""
     if test is None:
         return None
+    is_order = test.metric == "sop_accuracy"
+    code, name = ("sop", "Sentence-order prediction") if is_order else ("nsp", "Next-sentence prediction")
     evidence = {"accuracy": test.accuracy, "standard_errors": test.standard_errors, "predictions": test.num_predictions}
     if test.distinguishable:
-        return Finding("nsp_learned", "good", f"Next-sentence prediction is learned: {test.summary()}.", evidence)
+        return Finding(f"{code}_learned", "good", f"{name} is learned: {test.summary()}.", evidence)
     text = (
-        f"Next-sentence prediction is not distinguishable from chance: {test.summary()}. Were the sentences shuffled "
+        f"{name} is not distinguishable from chance: {test.summary()}. Were the sentences shuffled "
         "before pairing, or is the run too short?"
     )
-    return Finding("nsp_at_chance", "bad", text, evidence)
+    return Finding(f"{code}_at_chance", "bad", text, evidence)
 
 
 def judge_line(

@@ -116,21 +116,24 @@ def _rate_problem(counts: MaskCounts, settings: BatchSettings) -> str:
         if counts.tokens < _MIN_WORDS:
             return ""
         return f"none of {counts.tokens:,} tokens can be masked: all are special or [UNK]; use another vocabulary"
-    exact = settings.mask_budget == "exact"
-    if exact:
-        low, high = counts.expected - counts.unfilled, counts.expected
-    else:
-        margin = tolerance(counts.variance, float(counts.largest_unit))
-        low, high = counts.expected - margin, counts.expected + margin
-    if settings.max_predictions:
-        low = 0.0
+    low, high = expected_range(counts, settings)
     if low - 1e-6 <= counts.predicted <= high + 1e-6:
         return ""
     found, asked = counts.predicted / counts.maskable, counts.expected / counts.maskable
     return (
         f"{counts.predicted:,} of {counts.maskable:,} tokens are masked, {found:.2%}; `batches.mask_rate` asks for "
-        f"{asked:.2%}, and by chance it would be {max(low, 0.0) / counts.maskable:.2%} to {high / counts.maskable:.2%}"
+        f"{asked:.2%}, and by chance it would be {low / counts.maskable:.2%} to {high / counts.maskable:.2%}"
     )
+
+
+def expected_range(counts: MaskCounts, settings: BatchSettings) -> tuple[float, float]:
+    """Return between how many predictions there are but for a probability of `FALSE_ALARM`."""
+    if settings.mask_budget == "exact":
+        low, high = counts.expected - counts.unfilled, counts.expected
+    else:
+        margin = tolerance(counts.variance, float(counts.largest_unit))
+        low, high = counts.expected - margin, counts.expected + margin
+    return 0.0 if settings.max_predictions else max(low, 0.0), min(high, float(counts.maskable))
 
 
 def _shares_problem(counts: MaskCounts, settings: BatchSettings) -> str:

@@ -51,7 +51,7 @@ class Loader:
         self.samples = find_samples(store, settings)
         counts = None
         if settings.mask_replacement == "matched":
-            counts = count_store_tokens(store, vocabulary.num_tokens)
+            counts = count_tokens(store, vocabulary.num_tokens)
         self.replacements = make_replacements(vocabulary.special, vocabulary.num_tokens, counts)
 
     @property
@@ -148,7 +148,7 @@ def make_batch(step: int, rows: Rows, drawn: Drawn, masked: MaskedTokens) -> Bat
     )
 
 
-def count_store_tokens(store: Store, num_tokens: int) -> npt.NDArray[np.int64]:
+def count_tokens(store: Store, num_tokens: int) -> npt.NDArray[np.int64]:
     """Return int64[num_tokens], how often each token stands in a store, read in pieces of bounded size."""
     counts = np.zeros(num_tokens, dtype=np.int64)
     for start in range(0, store.num_tokens, _COUNT_PIECE):

@@ -93,6 +93,11 @@ class BatchSettings:
         return self.objective != "mlm" or self.sequences == "pairs"
 
     @property
+    def pair_task(self) -> Literal["nsp", "sop"]:
+        """What the two-class head is asked, and so what its figures are called."""
+        return "sop" if self.objective == "sop" else "nsp"
+
+    @property
     def sentence_tokens(self) -> int:
         """Longest sentence of a sequence, in tokens: (length - 3) // 2 in pairs, length - 2 alone."""
         return (self.sequence_length - 3) // 2 if self.has_pairs else self.sequence_length - 2

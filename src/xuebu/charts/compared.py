@@ -7,7 +7,7 @@ from typing import get_args
 
 import numpy as np
 
-from xuebu.charts.figures import ACCURACY, NATS, STEP
+from xuebu.charts.figures import ACCURACY, NATS, STEP, pair_task
 from xuebu.charts.marks import Figure, Label, Line, Panel, RunRole, Unit
 from xuebu.charts.smooth import smooth_readings
 from xuebu.history.records import History
@@ -19,12 +19,15 @@ TOKENS = Label("million tokens", "百万词元")
 _PANELS: tuple[tuple[str, Label, Label, Unit], ...] = (
     ("mlm_accuracy", Label("MLM accuracy", "掩码预测准确率"), ACCURACY, "fraction"),
     ("mlm_loss_nats", Label("MLM loss", "掩码预测损失"), NATS, "number"),
-    ("nsp_accuracy", Label("NSP accuracy", "下一句预测准确率"), ACCURACY, "fraction"),
 )
+_PAIR_TITLES = {
+    "nsp": Label("NSP accuracy", "下一句预测准确率"),
+    "sop": Label("SOP accuracy", "句序预测准确率"),
+}
 
 
 def run_comparison(runs: Mapping[str, History]) -> Figure:
-    """Return the figure "comparison": accuracy by step and by token, loss and NSP accuracy by step, a line a run.
+    """Return the figure "comparison": accuracy by step and by token, loss and accuracy on pairs by step, a line a run.
 
     Args:
         runs: at most six histories by name, the order is that of the colors. A run without held-out readings is shown
@@ -35,12 +38,14 @@ def run_comparison(runs: Mapping[str, History]) -> Figure:
     """
     if len(runs) > len(ROLES):
         raise ValueError(f"{len(runs)} runs in one chart; at most {len(ROLES)} can be told apart")
-    accuracy, loss, nsp = (_panel(runs, *panel) for panel in _PANELS)
+    accuracy, loss = (_panel(runs, *panel) for panel in _PANELS)
+    task = pair_task(runs.values())
+    pairs = _panel(runs, f"{task}_accuracy", _PAIR_TITLES[task], ACCURACY, "fraction")
     return Figure(
         name="comparison",
         title=Label("Comparison of runs", "训练对比"),
         description=_description(runs),
-        panels=(accuracy, _by_token(runs), loss, nsp),
+        panels=(accuracy, _by_token(runs), loss, pairs),
         num_columns=2,
         column_inches=5.6,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ IN_TRAINING = Label("training batches", "训练批次")
 _METRICS = {
     "mlm_accuracy": Label("MLM accuracy", "掩码预测准确率"),
     "nsp_accuracy": Label("NSP accuracy", "下一句预测准确率"),
+    "sop_accuracy": Label("SOP accuracy", "句序预测准确率"),
     "mlm_loss_nats": Label("MLM loss", "掩码预测损失"),
     "loss_nats": Label("Loss (MLM + NSP)", "损失（掩码 + 下一句）"),
     "learning_rate": Label("Learning rate", "学习率"),
@@ -43,7 +44,7 @@ _CHANCE = Level(y=0.5, role="chance", label=Label("chance", "随机"))
 
 
 def training_curves(history: History, *, baselines: Mapping[str, Any] | None = None) -> Figure:
-    """Return the four panels of a run: MLM accuracy, NSP accuracy, loss, learning rate.
+    """Return the four panels of a run: MLM accuracy, accuracy on pairs (NSP or SOP), loss, learning rate.
 
     Args:
         history: of a run or an imported log; a panel whose metric it lacks says so.
@@ -60,13 +61,25 @@ def training_curves(history: History, *, baselines: Mapping[str, Any] | None = N
         description=_curves_description(history),
         panels=(
             _accuracy_panel(history, "mlm_accuracy", _levels(tables, _MLM_LEVELS)),
-            _accuracy_panel(history, "nsp_accuracy", (*_levels(tables, _NSP_LEVELS), _CHANCE)),
+            _accuracy_panel(history, f"{pair_task([history])}_accuracy", (*_levels(tables, _NSP_LEVELS), _CHANCE)),
             _loss_panel(history),
             _learning_rate_panel(history),
         ),
         num_columns=2,
         column_inches=5.6,
     )
+
+
+def pair_task(histories: Iterable[History]) -> str:
+    """Return what was asked of sentence pairs: "sop" where it is all that any history records, else "nsp"."""
+    recorded = {
+        task
+        for history in histories
+        for task in ("nsp", "sop")
+        for kind in ("train", "eval")
+        if history.has(kind, f"{task}_accuracy")
+    }
+    return "sop" if recorded == {"sop"} else "nsp"
 
 
 def step_correlation(history: History, analysis: Mapping[str, Any]) -> Figure:

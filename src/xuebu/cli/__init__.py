@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "vocab show": ("vocab", "show", "show a vocabulary, how it cuts a text, what it makes of a corpus"),
     "vocab compare": ("vocab", "compare", "two vocabularies side by side: entries, coverage, [UNK], tokens a character"),
     "vocab extend": ("vocab", "extend", "add the characters that a text needs, to a vocabulary or a trained model"),
+    "vocab masks": ("masks", "masks", "what masking does to a run, a store or a text; exit code 1 if not as asked"),
     "train": ("train", "train", "pretrain on a corpus, or go on with a run exactly where it stopped"),
     "analyze": ("analyze", "analyze", "say what a run's history, or a published one, does and does not show"),
     "forecast": ("forecast", "forecast", "what more steps would buy, when a level is reached, and what it costs"),

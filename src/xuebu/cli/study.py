@@ -97,7 +97,7 @@ def print_run(console: Console, path: Path, analysis: Analysis) -> None:
         print_plain(console, f"twice the steps: {analysis.forecast.headline()}")
     console.print()
     rows = []
-    for task, name in (("mlm", "masked tokens"), ("nsp", "next sentence")):
+    for task, name in (("mlm", "masked tokens"), ("nsp", "next sentence"), ("sop", "sentence order")):
         if task in scores:
             rows += _score_rows(scores[task], name)
     print_table(

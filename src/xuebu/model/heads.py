@@ -60,6 +60,8 @@ class MaskedTokenHead(nn.Module):
 class NextSentenceHead(nn.Module):
     """From the hidden state of [CLS] to two logits: column 0 = b truly follows a, column 1 = it does not.
 
+    What "does not" means is the objective's: with "nsp", b is of another document; with "sop", a follows b.
+
     This is the order of Hugging Face's BertForPreTraining, so that weights are exchanged without a permutation. Our
     batches say it the other way round (label 1 = truly follows): `next_sentence_classes` maps one to the other.
 

@@ -27,18 +27,20 @@ def mask_table(facts: ReportFacts, words: Words) -> Grid | None:
     shown = " / ".join(words.count(count) for count in counts) if None not in counts else "–"
     rate, total = _counted(facts)
     final, kind = model_entry(facts, "mlm")
+    asked = "matched_shares" if recipe.get("mask_replacement") == "matched" else "mask_shares"
     rows: list[Row] = [
         (words("mask_unit"), *(_unit(column, words) for column in columns)),
-        (words("mask_rate"), *(words.percent(column.get("mask_rate")) for column in columns)),
+        (words("mask_rate"), _rate(recipe, words), words.percent(held_out["mask_rate"])),
         (words("measured_rate"), words.percent(rate), "–"),
-        (words("mask_shares"), *(_shares(column, words) for column in columns)),
+        (words(asked), *(_shares(column, words) for column in columns)),
+        *_measured(part(facts.masks or {}, "shares"), facts.masks or {}, words),
         (words("mask_counts"), "–", shown),
         (
             words("all_predictions"),
             words.count(total),
             words.count(final.get("predictions") if kind == "eval" else None),
         ),
-        (words("mask_draw"), words("draw_training"), words("draw_held_out")),
+        (words("mask_draw"), _draw(recipe, words), words("draw_held_out")),
     ]
     kept = tuple(row for row in rows if set(row[1:]) != {"–"})
     note = words("masks_note_short")
@@ -50,8 +52,47 @@ def mask_table(facts: ReportFacts, words: Words) -> Grid | None:
 
 
 def _unit(column: Mapping[str, Any], words: Words) -> str:
-    unit = column.get("mask_unit")
-    return words(f"unit_{unit}") if unit in ("character", "word") else words.plain(unit)
+    match column.get("mask_unit"):
+        case "character" | "word" | "pmi" as unit:
+            return words(f"unit_{unit}")
+        case "ngram":
+            return words("unit_ngram", longest=len(column.get("ngram_weights") or ()))
+        case "span":
+            return words("unit_span", longest=words.plain(column.get("span_words")))
+        case unit:
+            return words.plain(unit)
+
+
+def _rate(recipe: Mapping[str, Any], words: Words) -> str:
+    first, last, steps = (recipe.get(name) for name in ("mask_rate", "final_mask_rate", "mask_rate_steps"))
+    if not last or not steps:
+        return words.percent(first)
+    ends = {"first": words.percent(first), "last": words.percent(last)}
+    return words("rate_schedule", **ends, steps=words.count(steps))
+
+
+def _draw(recipe: Mapping[str, Any], words: Words) -> str:
+    copies = recipe.get("static_copies")
+    return words("draw_copies", count=words.count(copies)) if copies else words("draw_training")
+
+
+def _measured(shares: Mapping[str, Any], masks: Mapping[str, Any], words: Words) -> list[Row]:
+    """Return the rows of masks.json: shares, whole words, and rates by class, as counted in the first batches."""
+    rows: list[Row] = []
+    if shares:
+        found = {name: part(shares, name).get("share") for name in ("mask", "matched", "random", "kept")}
+        first = found["matched"] or found["mask"]
+        told = " / ".join(words.percent(share, 1) for share in (first, found["random"], found["kept"]))
+        rows.append((words("measured_shares"), told, "–"))
+    counts = part(masks, "counts")
+    if touched := counts.get("touched_words"):
+        share = words.percent(masks.get("whole_word_share"))
+        rows.append((words("measured_whole"), words("of_count", share=share, count=words.count(touched)), "–"))
+    classes = part(masks, "by_class")
+    rates = [part(classes, name).get("rate") for name in ("han", "latin", "digit", "punctuation")]
+    if any(rate is not None for rate in rates):
+        rows.append((words("measured_classes"), " / ".join(map(words.percent, rates)), "–"))
+    return rows
 
 
 def _shares(column: Mapping[str, Any], words: Words) -> str:

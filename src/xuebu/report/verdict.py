@@ -32,6 +32,11 @@ _CHINESE = {
         "下一句预测与随机猜测无法区分：准确率 {accuracy:.1%}，距随机水平 {standard_errors:.1f} 个标准误。"
         "配对前句子是否被打乱？还是训练步数太少？"
     ),
+    "sop_learned": "学会了句序预测：准确率 {accuracy:.1%}，高于随机水平 {standard_errors:.1f} 个标准误。",
+    "sop_at_chance": (
+        "句序预测与随机猜测无法区分：准确率 {accuracy:.1%}，距随机水平 {standard_errors:.1f} 个标准误。"
+        "配对前句子是否被打乱？还是训练步数太少？"
+    ),
     "few_predictions": "准确率的预测次数太少：单次读数通常有 {standard_error:.1%} 的误差。{whose_zh}",
     "learning": "训练结束时模型仍在学习：最后三分之一每 1 万步 {rate:+.2f}{unit_zh}（{low:.2f} 至 {high:.2f}）。",
     "worsening": "训练结束时模型在变差：最后三分之一每 1 万步 {rate:+.2f}{unit_zh}（{low:.2f} 至 {high:.2f}）。",

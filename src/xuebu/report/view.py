@@ -45,7 +45,7 @@ def _last_reading(facts: ReportFacts, kind: str, metric: str) -> dict[str, Any]:
 
 
 def model_entry(facts: ReportFacts, task: str) -> tuple[dict[str, Any], str]:
-    """Return the model's accuracy on a task ("mlm", "nsp") with its interval, and the kind of records it is from.
+    """Return the model's accuracy on a task ("mlm", "nsp", "sop") with its interval, and the kind of its records.
 
     The final score on all held-out predictions where there is one; else the last evaluation; for a log without any, the
     mean over the end of the run that the analysis took, since single training batches are noisy.
@@ -54,9 +54,9 @@ def model_entry(facts: ReportFacts, task: str) -> tuple[dict[str, Any], str]:
         return final, "eval"
     if held_out := _last_reading(facts, "eval", f"{task}_accuracy"):
         return held_out, "eval"
-    nsp = part(facts.analysis, "nsp")
-    end = part(nsp, "interval") if task == "nsp" else part(facts.analysis, "headline")
-    about = nsp.get("metric") if task == "nsp" else (facts.analysis or {}).get("metric")
+    chance = part(facts.analysis, task)  # there is none for "mlm"
+    end = part(facts.analysis, "headline") if task == "mlm" else part(chance, "interval")
+    about = (facts.analysis or {}).get("metric") if task == "mlm" else chance.get("metric")
     if about == f"{task}_accuracy" and end.get("value") is not None:
         return {**end, "note": "", "accuracy": end["value"]}, "train"
     return _last_reading(facts, "train", f"{task}_accuracy"), "train"
@@ -65,7 +65,7 @@ def model_entry(facts: ReportFacts, task: str) -> tuple[dict[str, Any], str]:
 def headlines(facts: ReportFacts, words: Words) -> tuple[Headline, ...]:
     """Return the headline figures that the facts hold, each with its interval and what stands behind it."""
     found = []
-    for task in ("mlm", "nsp"):
+    for task in ("mlm", "nsp", "sop"):
         entry, kind = model_entry(facts, task)
         if entry.get("accuracy") is not None:
             name = words(f"{task}_accuracy" if kind == "eval" else f"{task}_accuracy_train")
@@ -97,8 +97,8 @@ def _tone(difference: Mapping[str, Any]) -> str:
 
 def _basis(facts: ReportFacts, words: Words, entry: Mapping[str, Any], task: str) -> str:
     parts = [words("predictions", count=words.count(entry["predictions"]))] if entry.get("predictions") else []
-    chance = part(facts.analysis, "nsp")
-    if task == "nsp" and chance.get("standard_errors") is not None and chance.get("accuracy") == entry["accuracy"]:
+    chance = part(facts.analysis, task)
+    if task != "mlm" and chance.get("standard_errors") is not None and chance.get("accuracy") == entry["accuracy"]:
         errors = words.number(chance["standard_errors"], 1)
         parts.append(words("chance_distance", errors=errors, chance=words.percent(chance.get("chance", 0.5), 0)))
     return words("comma").join(parts)
@@ -135,7 +135,7 @@ def _analysis_headlines(facts: ReportFacts, words: Words) -> list[Headline]:
 def baseline_tables(facts: ReportFacts, words: Words) -> tuple[Grid, ...]:
     """Return the tables of the model beside counting, on the same predictions."""
     tables = []
-    for task, others in (("mlm", ("ngram", "most_frequent")), ("nsp", ("overlap_rule",))):
+    for task, others in (("mlm", ("ngram", "most_frequent")), ("nsp", ("overlap_rule",)), ("sop", ())):
         entry, _ = model_entry(facts, task)
         if not part(facts.baselines, task) or entry.get("accuracy") is None:
             continue
@@ -154,7 +154,7 @@ def baseline_tables(facts: ReportFacts, words: Words) -> tuple[Grid, ...]:
             if detail := other.get("description") or other.get("order_description") or quoted:
                 notes.append(words("named", name=words(name), value=words.said(str(detail))))
             rows.append((words(name), *_level_cells(words, other), shown))
-        if task == "nsp":
+        if task != "mlm":
             rows.append((words("chance"), words.percent(0.5), "", "", ""))
         level = words("interval", level=level_of(words, facts.baselines))
         heads = (words("method"), words("accuracy"), level, words("num_predictions"), words("model_minus"))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from xuebu.analysis.compare import mean_with_interval
 from xuebu.analysis.intervals import Interval
+from xuebu.batches.classes import PATTERNS
 from xuebu.corpus.clean import HAN
-from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary
 
 Bool = npt.NDArray[np.bool_]
@@ -28,25 +28,7 @@ CLASSES = (
     *(f"han_{HAN_RANKS[-1] + 1}_up", "latin", "digit", "punctuation", "other"),
 )
 NUM_BINS = 10
-_COUNT_PIECE = 1 << 22  # tokens counted at once
 _HAN = re.compile(f"[{HAN}]")
-# Written out, as in corpus.clean: unicodedata answers differently from one Python to the next.
-_PATTERNS = (
-    (
-        "latin",
-        re.compile(
-            "[A-Za-z\u00aa\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff\uff21-\uff3a\uff41-\uff5a]"
-        ),
-    ),
-    ("digit", re.compile("[0-9\uff10-\uff19]")),
-    (
-        "punctuation",
-        re.compile(
-            "[!-/:-@\\[-`{-~\u00a1\u00a7\u00ab\u00b7\u00bb\u00bf\u2010-\u2027\u2030-\u205e\u3001-\u3003\u3008-\u3011"
-            "\u3014-\u301f\u30fb\ufe30-\ufe4f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]"
-        ),
-    ),
-)
 
 
 def accuracy_entry(hits: Bool, clusters: Int64) -> dict[str, Any]:
@@ -70,15 +52,6 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def count_tokens(store: Store, num_tokens: int) -> Int64:
-    """Return int64[num_tokens], how often each token stands in a store, read in pieces of bounded size."""
-    counts = np.zeros(num_tokens, dtype=np.int64)
-    for start in range(0, store.num_tokens, _COUNT_PIECE):
-        piece = store.read_tokens(start, min(start + _COUNT_PIECE, store.num_tokens))
-        counts += np.bincount(piece, minlength=num_tokens)
-    return counts
-
-
 def character_classes(vocabulary: Vocabulary, counts: Int64) -> npt.NDArray[np.int8]:
     """Return int8[tokens], for each token the index of its class in CLASSES.
 
@@ -92,7 +65,7 @@ def character_classes(vocabulary: Vocabulary, counts: Int64) -> npt.NDArray[np.i
     found = np.full(vocabulary.num_tokens, CLASSES.index("other"), dtype=np.int8)
     for token, text in enumerate(vocabulary.tokens):
         if len(text) == 1:
-            name = next((name for name, pattern in _PATTERNS if pattern.match(text)), "other")
+            name = next((name for name, pattern in PATTERNS if pattern.match(text)), "other")
             found[token] = CLASSES.index(name)
     han = np.array([token for token, text in enumerate(vocabulary.tokens) if _HAN.fullmatch(text)], dtype=np.int64)
     by_rank = han[np.argsort(-counts[han], kind="stable")]

@@ -42,8 +42,12 @@ class Evaluation:
     nsp_documents: npt.NDArray[np.int64]
     nsp_nats: float
 
-    def metrics(self) -> dict[str, float | int]:
-        """Return the history's metrics: each loss and accuracy with the number of predictions behind it."""
+    def metrics(self, pair_task: str = "nsp") -> dict[str, float | int]:
+        """Return the history's metrics: each loss and accuracy with the number of predictions behind it.
+
+        Args:
+            pair_task: what was asked of pairs, "nsp" or "sop"; their metrics are named by it.
+        """
         count = len(self.mlm_hits)
         metrics: dict[str, float | int] = {
             "mlm_loss_nats": float(-self.mlm_log_probability.sum() / count),
@@ -56,9 +60,9 @@ class Evaluation:
                 metrics[f"mlm_accuracy_{name}"] = float(hits.mean())
                 metrics[f"mlm_predictions_{name}"] = len(hits)
         if len(self.nsp_hits):
-            metrics["nsp_loss_nats"] = self.nsp_nats / len(self.nsp_hits)
-            metrics["nsp_accuracy"] = float(self.nsp_hits.mean())
-            metrics["nsp_predictions"] = len(self.nsp_hits)
+            metrics[f"{pair_task}_loss_nats"] = self.nsp_nats / len(self.nsp_hits)
+            metrics[f"{pair_task}_accuracy"] = float(self.nsp_hits.mean())
+            metrics[f"{pair_task}_predictions"] = len(self.nsp_hits)
         return metrics
 
 

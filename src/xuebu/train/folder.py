@@ -59,6 +59,11 @@ class RunFolder:
         return self.path / "baselines.json"
 
     @property
+    def masks(self) -> Path:
+        """What masking did in the first batches."""
+        return self.path / "masks.json"
+
+    @property
     def fills(self) -> Path:
         """Held-out sentences with a masked character, and what the model puts there."""
         return self.path / "fills.json"

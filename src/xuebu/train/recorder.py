@@ -21,6 +21,7 @@ class Recorder:
         folder, machine, settings: of the run.
         facts_of_start: what the start event says beside the machine.
         world: this process, which writes if it is the main one, among as many as share the peak.
+        pair_task: what is asked of pairs, "nsp" or "sop".
     """
 
     def __init__(
@@ -30,7 +31,10 @@ class Recorder:
         settings: TrainSettings,
         facts_of_start: Mapping[str, Any],
         world: World,
+        *,
+        pair_task: str,
     ) -> None:
+        self.pair_task = pair_task
         self.folder, self.machine, self.settings = folder, machine, settings
         self.facts_of_start, self.writes = facts_of_start, world.is_main
         self.peak_flops = machine.peak_flops * world.size  # of this session, not of the one that began the run
@@ -103,7 +107,7 @@ class Recorder:
         window = state.window
         speed = window.tokens / window.seconds if window.seconds > 0 else 0.0
         self.latest = {
-            **window.metrics(),
+            **window.metrics(self.pair_task),
             "learning_rate": window.learning_rate,
             "tokens_per_second": round(speed, 1),
         }
@@ -114,7 +118,7 @@ class Recorder:
 
     def record_evaluation(self, state: RunState, evaluation: Evaluation) -> None:
         """Write the answers to the held-out questions."""
-        self.held_out = evaluation.metrics()
+        self.held_out = evaluation.metrics(self.pair_task)
         self._append("eval", state, self.held_out)
 
     def figures(self) -> str:
@@ -124,6 +128,6 @@ class Recorder:
             parts += [f"loss {self.latest['mlm_loss_nats']:.3f}", f"{self.latest['tokens_per_second']:,.0f} tokens/s"]
         if self.held_out:
             parts.append(f"held-out accuracy {self.held_out['mlm_accuracy']:.1%}")
-        if "nsp_accuracy" in self.held_out:
-            parts.append(f"NSP {self.held_out['nsp_accuracy']:.1%}")
+        if f"{self.pair_task}_accuracy" in self.held_out:
+            parts.append(f"{self.pair_task.upper()} {self.held_out[f'{self.pair_task}_accuracy']:.1%}")
         return " · ".join(parts)

@@ -13,7 +13,7 @@ from xuebu.analysis.compare import mean_with_interval, paired_difference
 from xuebu.batches.baselines import Baselines, score_baselines
 from xuebu.batches.batch import KEPT, MASKED, RANDOM
 from xuebu.batches.held_out import held_out_batches
-from xuebu.batches.loader import Loader
+from xuebu.batches.loader import Loader, count_tokens
 from xuebu.model.encoder import PretrainingModel
 from xuebu.progress import SILENT, Progress
 from xuebu.tokens.store import Store
@@ -24,7 +24,6 @@ from xuebu.train.breakdown import (
     bounds,
     calibration,
     character_classes,
-    count_tokens,
     finite,
     score_by_character,
 )
@@ -77,7 +76,7 @@ def score_model(
         max_tokens=BASELINE_TOKENS,
         progress=progress,
     )
-    scores = describe_scores(answers, counting)
+    scores = describe_scores(answers, counting, recipe.batches.pair_task)
     counts = count_tokens(train_store, vocabulary.num_tokens)
     scores["mlm"]["by_character"] = score_by_character(
         np.concatenate([batch.labels for batch in questions]),
@@ -89,8 +88,11 @@ def score_model(
     return scores
 
 
-def describe_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
-    """Return the answers of model and baselines to the same questions as plain JSON values."""
+def describe_scores(answers: Evaluation, counting: Baselines, pair_task: str = "nsp") -> dict[str, Any]:
+    """Return the answers of model and baselines to the same questions as plain JSON values.
+
+    Both orders of two sentences overlap alike, so beside sentence-order prediction ("sop") there is chance alone.
+    """
     scores: dict[str, Any] = {
         "level": LEVEL,
         "clusters": len(np.unique(answers.documents)),
@@ -101,7 +103,9 @@ def describe_scores(answers: Evaluation, counting: Baselines) -> dict[str, Any]:
         "model_bits_per_character": finite(-answers.mlm_log_probability.mean() / math.log(2.0)),
         "ngram_bits_per_character": finite(-counting.ngram_log_probability.mean() / math.log(2.0)),
     }
-    if len(answers.nsp_hits):
+    if len(answers.nsp_hits) and pair_task == "sop":
+        scores["sop"] = {"model": accuracy_entry(answers.nsp_hits, answers.nsp_documents)}
+    elif len(answers.nsp_hits):
         rule = counting.overlap_correct
         scores["nsp"] = {
             "model": accuracy_entry(answers.nsp_hits, answers.nsp_documents),

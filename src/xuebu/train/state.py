@@ -44,18 +44,18 @@ class Window:
         self.steps += 1
         self.learning_rate = learning_rate
 
-    def metrics(self) -> dict[str, float | int]:
-        """Return the history's metrics."""
-        mlm_nats, mlm_hits, nsp_nats, nsp_hits = self.sums
+    def metrics(self, pair_task: str = "nsp") -> dict[str, float | int]:
+        """Return the history's metrics; those of pairs are named by what is asked of them, "nsp" or "sop"."""
+        mlm_nats, mlm_hits, pair_nats, pair_hits = self.sums
         metrics: dict[str, float | int] = {
             "mlm_loss_nats": mlm_nats / max(self.predictions, 1),
             "mlm_accuracy": mlm_hits / max(self.predictions, 1),
             "mlm_predictions": self.predictions,
         }
         if self.pairs:
-            metrics["nsp_loss_nats"] = nsp_nats / self.pairs
-            metrics["nsp_accuracy"] = nsp_hits / self.pairs
-            metrics["nsp_predictions"] = self.pairs
+            metrics[f"{pair_task}_loss_nats"] = pair_nats / self.pairs
+            metrics[f"{pair_task}_accuracy"] = pair_hits / self.pairs
+            metrics[f"{pair_task}_predictions"] = self.pairs
         metrics["grad_norm"] = self.grad_norm / max(self.steps, 1)
         return metrics
 

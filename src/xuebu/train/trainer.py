@@ -17,9 +17,11 @@ from typing import Any
 import torch
 
 from xuebu.batches.batch import Batch
+from xuebu.batches.counts import MaskCounts, mask_problem
 from xuebu.batches.held_out import held_out_batches
 from xuebu.batches.loader import Loader, batch_of_step, prefetch
 from xuebu.batches.packing import MicroBatch
+from xuebu.batches.preview import check_masks
 from xuebu.batches.runs import RunBatch
 from xuebu.config import to_table
 from xuebu.errors import ResumeError, TrainingError
@@ -127,6 +129,8 @@ class Trainer:
             batches=recipe.batches,
             predictions=recipe.evaluation.predictions,
         )
+        check_masks(self.loader)  # a setting that does nothing is refused, before anything is written
+        self.masks = MaskCounts()  # what was masked in this session
         first = self.loader.batch(1)
         world.share(first)  # refuses more processes than sequences, before anything is written
         weights = torch.Generator().manual_seed(seed_of(self.settings.seed, "weights"))
@@ -151,7 +155,8 @@ class Trainer:
             "training_tokens": train_store.num_tokens,
             "cut_tokens": self.loader.count_cut_tokens(),
         }
-        self.recorder = Recorder(folder, facts.machine, self.settings, facts_of_start, world)
+        pair_task = recipe.batches.pair_task
+        self.recorder = Recorder(folder, facts.machine, self.settings, facts_of_start, world, pair_task=pair_task)
 
     def _count_flops(self, batch: Batch) -> float:
         """Return training FLOP a real token, from the lengths of the first batch."""
@@ -309,6 +314,7 @@ class Trainer:
             state.step = step
             state.tokens += batch.num_tokens
             state.window.add(batch, values, norm, rate)
+            self.masks += batch.masking or MaskCounts()
         elapsed = max(0.0, time.perf_counter() - self.started)  # a clock that goes back counts for nothing
         state.seconds += elapsed
         state.window.seconds += elapsed
@@ -438,6 +444,8 @@ class Trainer:
         """Write the records that are due at this step."""
         step, ends = self.state.step, self._ends_leg()
         if step % self.settings.record_every == 0 or ends:
+            if problem := mask_problem(self.masks, self.loader.settings, self.loader.store.segmenter):
+                raise TrainingError(f"step {step}: {problem}")
             self.recorder.record_training(self.state)
         asks = self.world.is_main or self.world.sharded
         if asks and (step % self.settings.evaluate_every == 0 or ends):

@@ -203,6 +203,7 @@ def test_the_json_has_the_promised_keys_and_the_same_bytes_twice(tmp_path: Path)
         "comparison",
         "forecast",
         "nsp",
+        "sop",
         "cost",
         "correlations",
         "associations",

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from xuebu.analysis.compare import mean_with_interval
+from xuebu.batches import loader
 from xuebu.model.encoder import PretrainingModel
 from xuebu.tokens.vocab import SPECIAL_TOKENS, Vocabulary
-from xuebu.train import breakdown
-from xuebu.train.breakdown import CLASSES, calibration, character_classes, count_tokens, score_by_character
+from xuebu.train.breakdown import CLASSES, calibration, character_classes, score_by_character
 from xuebu.train.machine import resolve_machine
 from xuebu.train.scoring import score_model
 
@@ -16,8 +16,8 @@ def test_tokens_are_counted_in_pieces_as_at_once(tokens, monkeypatch):
     store = tokens.train
     plain = np.bincount(store.read_tokens(0, store.num_tokens), minlength=tokens.vocabulary.num_tokens)
     for piece in (1 << 22, 997):
-        monkeypatch.setattr(breakdown, "_COUNT_PIECE", piece)
-        np.testing.assert_array_equal(count_tokens(store, tokens.vocabulary.num_tokens), plain)
+        monkeypatch.setattr(loader, "_COUNT_PIECE", piece)
+        np.testing.assert_array_equal(loader.count_tokens(store, tokens.vocabulary.num_tokens), plain)
 
 
 def test_characters_have_the_class_that_a_reader_expects():
