@@ -21,7 +21,8 @@ def flops_per_token(settings: ModelSettings, vocab_size: int, mean_attended_leng
 
     Returns:
         6 * (matmul weights of the encoder) + 12 * layers * hidden * mean attended length
-        + 6 * hidden * vocabulary * head_share.
+        + 6 * hidden * vocabulary * head_share, where positions at which n-gram embeddings predict by themselves
+        (`ngram_extra`) count as positions of the head.
 
     Source: Kaplan et al. 2020, table 1, and Chowdhery et al. 2022 (PaLM), appendix B, with attention in both
     directions and a head that is computed on a share of the tokens.
@@ -29,4 +30,4 @@ def flops_per_token(settings: ModelSettings, vocab_size: int, mean_attended_leng
     hidden, layers = settings.hidden_size, settings.num_layers
     encoder_weights = layers * (4 * hidden * hidden + 2 * hidden * settings.intermediate_size)
     attention = 12 * layers * hidden * mean_attended_length
-    return 6.0 * encoder_weights + attention + 6.0 * hidden * vocab_size * head_share
+    return 6.0 * encoder_weights + attention + 6.0 * hidden * vocab_size * (head_share + settings.ngram_extra)
