@@ -132,6 +132,11 @@ def _curve(run: Run, metric: str, kind: str, axis: Axis) -> tuple[Floats, Floats
     return places(run.history, series, axis), series.value
 
 
+def curve_along(run: Run, band: Band) -> tuple[Floats, Floats]:
+    """Return places and readings of a run's metric along a band's axis."""
+    return _curve(run, band.metric, band.kind, band.axis)
+
+
 def group_seeds(runs: Sequence[Run], sizes: Sequence[int] = ()) -> list[list[Run]]:
     """Return runs in groups that differ only in their seed.
 
@@ -230,16 +235,15 @@ def save_reference(name: str, runs: Sequence[Run], folder: Path, *, axis: Axis =
     return path
 
 
-def hold_against_reference(name: str, runs: Sequence[Run], folder: Path) -> list[Held]:
-    """Hold runs against a saved reference, each by the first saved metric that it recorded.
+def load_reference(name: str, folder: Path) -> list[Band]:
+    """Return the bands of a saved reference, one a metric.
 
     Args:
         name: of the reference.
-        runs: any number.
         folder: where references are kept.
 
     Raises:
-        InputError: there is no such reference, it is damaged, or a run recorded none of its metrics.
+        InputError: there is no such reference, or it is damaged.
     """
     path = _reference_path(name, folder)
     if not path.is_file():
@@ -248,14 +252,26 @@ def hold_against_reference(name: str, runs: Sequence[Run], folder: Path) -> list
     value = read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("bands"), list) or not value["bands"]:
         raise InputError(f"{path}: not a saved reference; save it again")
-    bands = [band_of_json(one, str(path)) for one in value["bands"]]
+    return [band_of_json(one, str(path)) for one in value["bands"]]
+
+
+def hold_against_reference(bands: Sequence[Band], runs: Sequence[Run]) -> list[Held]:
+    """Hold runs against a reference, each by the first of its metrics that the run recorded.
+
+    Args:
+        bands: of `load_reference`.
+        runs: any number.
+
+    Raises:
+        InputError: a run recorded none of its metrics.
+    """
     found = []
     for run in runs:
         band = next((one for one in bands if run.history.has(one.kind, one.metric)), None)
         if band is None:
             metrics = ", ".join(f"{one.kind} {one.metric}" for one in bands)
             raise InputError(f"{run.name}: recorded none of the reference's metrics ({metrics})")
-        found.append(hold_against(band, run.name, *_curve(run, band.metric, band.kind, band.axis)))
+        found.append(hold_against(band, run.name, *curve_along(run, band)))
     return found
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import get_args
 
 import numpy as np
 
+from xuebu.analysis.align import Axis
+from xuebu.analysis.replicates import Band
+from xuebu.analysis.wording import is_accuracy
 from xuebu.charts.figures import ACCURACY, NATS, STEP, pair_task
-from xuebu.charts.marks import Figure, Label, Line, Panel, RunRole, Unit
+from xuebu.charts.marks import Band as Room
+from xuebu.charts.marks import Figure, Label, Level, Line, Mark, Panel, RunRole, Unit
 from xuebu.charts.smooth import smooth_readings
 from xuebu.history.records import History
 from xuebu.history.series import Floats, Series
@@ -16,6 +21,12 @@ from xuebu.history.series import Floats, Series
 ROLES: tuple[RunRole, ...] = get_args(RunRole)
 MILLION = 1e6
 TOKENS = Label("million tokens", "百万词元")
+_AXES: Mapping[Axis, Label] = {
+    "step": STEP,
+    "tokens": Label("tokens", "词元"),
+    "seconds": Label("seconds", "秒"),
+    "flop": Label("floating-point operations", "浮点运算"),
+}
 _PANELS: tuple[tuple[str, Label, Label, Unit], ...] = (
     ("mlm_accuracy", Label("MLM accuracy", "掩码预测准确率"), ACCURACY, "fraction"),
     ("mlm_loss_nats", Label("MLM loss", "掩码预测损失"), NATS, "number"),
@@ -49,6 +60,78 @@ def run_comparison(runs: Mapping[str, History]) -> Figure:
         num_columns=2,
         column_inches=5.6,
     )
+
+
+def seed_bands(bands: Sequence[Band], runs: Mapping[str, tuple[Floats, Floats]] = MappingProxyType({})) -> Figure:
+    """Return the figure "seed_bands": each recipe's mean over its seeds, where a further run lies, and differences.
+
+    Args:
+        bands: one a recipe, of one metric along one axis; a saved reference is one.
+        runs: places and readings of single runs to show against the first band.
+
+    Raises:
+        ValueError: there are more bands and runs than colors that can be told apart.
+    """
+    if len(bands) + len(runs) > len(ROLES):
+        raise ValueError(f"{len(bands)} bands and {len(runs)} runs in one chart; at most {len(ROLES)} in all")
+    first, axis = bands[0], _AXES[bands[0].axis]
+    accurate = is_accuracy(first.metric)
+    unit: Unit = "fraction" if accurate else "number"
+    name = Label(first.metric)
+    marks: list[Mark] = []
+    for role, band in zip(ROLES, bands, strict=False):
+        ends = np.stack([band.mean - band.half_next, band.mean + band.half_next])
+        low, high = np.clip(ends, 0.0, 1.0) if accurate else ends
+        marks += [
+            Room(x=_tuple(band.x), low=_tuple(low), high=_tuple(high), role=role),
+            Line(x=_tuple(band.x), y=_tuple(band.mean), role=role, label=Label(f"{band.name} ({len(band.runs)})")),
+        ]
+    for role, (run, (x, y)) in zip(ROLES[len(bands) :], runs.items(), strict=False):
+        marks.append(Line(x=_tuple(x), y=_tuple(y), role=role, label=Label(run)))
+    share = f"{100 * first.level:g} %"
+    panels = [
+        Panel(
+            title=Label(f"mean {first.metric}", "平均", f"平均 mean {first.metric}"),
+            x_label=axis,
+            y_label=name,
+            y_unit=unit,
+            marks=tuple(marks),
+            note=Label(f"shaded: a further run, {share}", f"阴影：另一次训练，{share}"),
+        )
+    ]
+    differences: list[Mark] = []
+    for role, band in zip(ROLES[1:], bands[1:], strict=False):
+        x = band.x[(band.x >= first.x[0]) & (band.x <= first.x[-1])]
+        gap = np.interp(x, band.x, band.mean) - np.interp(x, first.x, first.mean)
+        half = np.hypot(np.interp(x, band.x, band.half_mean), np.interp(x, first.x, first.half_mean))
+        differences += [
+            Room(x=_tuple(x), low=_tuple(gap - half), high=_tuple(gap + half), role=role),
+            Line(x=_tuple(x), y=_tuple(gap), role=role, label=Label(f"{band.name} − {first.name}")),
+        ]
+    if differences:
+        panels.append(
+            Panel(
+                title=Label("difference of the means", "平均之差"),
+                x_label=axis,
+                y_label=Label("difference", "差"),
+                y_unit="points" if accurate else "number",
+                marks=(*differences, Level(y=0.0, role="chance")),
+                note=Label(f"shaded: {share} between seeds", f"阴影：种子之间，{share}"),
+            )
+        )
+    told = "; ".join(band.summary() for band in bands)
+    return Figure(
+        name="seed_bands",
+        title=Label("Runs that differ only in their seed", "只有种子不同的训练"),
+        description=Label(f"{told}.", f"{told}。"),
+        panels=tuple(panels),
+        num_columns=len(panels),
+        column_inches=5.6,
+    )
+
+
+def _tuple(values: Floats) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
 
 
 def _panel(runs: Mapping[str, History], metric: str, title: Label, axis: Label, unit: Unit) -> Panel:

@@ -45,7 +45,7 @@ class CompareArguments:
     references: OptionalPath = None
     """Folder of references; without, the environment's XUEBU_REFERENCES, else the user's data folder."""
     out: OptionalPath = None
-    """Folder for comparison.json and the chart; without, they are not written."""
+    """Folder for comparison.json and the charts; without, they are not written."""
     seed: int = 0
     """Seed of the bootstraps."""
 
@@ -79,23 +79,31 @@ def compare(arguments: Sequence[str]) -> int:
     for note in _notes(found):
         print_plain(console, f"note: {note}")
     if asked.out is not None:
-        from xuebu.charts.compared import run_comparison
+        from xuebu.charts.compared import run_comparison, seed_bands
         from xuebu.charts.draw import draw
         from xuebu.files import write_json
         from xuebu.fonts import cjk_font
 
         write_json(asked.out / "comparison.json", found.to_json())
-        figure = run_comparison({run.name: run.history for run in runs})
+        figures = [run_comparison({run.name: run.history for run in runs})]
+        figures += [seed_bands(found.seeds.bands)] if found.seeds is not None else []
         print_plain(console)
-        for path in draw(figure, asked.out / figure.name, font=cjk_font()):
-            print_plain(console, f"chart       {path}")
+        for figure in figures:
+            for path in draw(figure, asked.out / figure.name, font=cjk_font()):
+                print_plain(console, f"chart       {path}")
         print_plain(console, f"comparison  {asked.out / 'comparison.json'}")
     return 0
 
 
 def _reference(asked: CompareArguments, console: Console) -> int:
     """Save a reference, or hold runs against one."""
-    from xuebu.analysis.pairing import hold_against_reference, reference_folder, save_reference
+    from xuebu.analysis.pairing import (
+        curve_along,
+        hold_against_reference,
+        load_reference,
+        reference_folder,
+        save_reference,
+    )
     from xuebu.analysis.runs import MOST_RUNS, read_runs
     from xuebu.errors import ConfigError
 
@@ -107,13 +115,22 @@ def _reference(asked: CompareArguments, console: Console) -> int:
         print_plain(console, f"reference   {save_reference(asked.save, runs, folder, axis=asked.by)}")
         return 0
     assert asked.reference is not None
-    held = hold_against_reference(asked.reference, runs, folder)
+    bands = load_reference(asked.reference, folder)
+    held = hold_against_reference(bands, runs)
     for one in held:
         print_plain(console, one.summary())
     if asked.out is not None:
+        from xuebu.charts.compared import ROLES, seed_bands
+        from xuebu.charts.draw import draw
         from xuebu.files import write_json
+        from xuebu.fonts import cjk_font
 
         write_json(asked.out / "reference.json", {"schema_version": 1, "held": [one.to_json() for one in held]})
+        band = next(one for one in bands if any(run.history.has(one.kind, one.metric) for run in runs))
+        shown = [run for run in runs if run.history.has(band.kind, band.metric)][: len(ROLES) - 1]
+        figure = seed_bands((band,), {run.name: curve_along(run, band) for run in shown})
+        for path in draw(figure, asked.out / figure.name, font=cjk_font()):
+            print_plain(console, f"chart       {path}")
         print_plain(console, f"reference   {asked.out / 'reference.json'}")
     return 0
 

@@ -12,6 +12,7 @@ from xuebu.analysis.pairing import (
     duel,
     group_seeds,
     hold_against_reference,
+    load_reference,
     reference_folder,
     save_reference,
 )
@@ -218,18 +219,20 @@ def test_references_are_kept_by_name(tmp_path) -> None:
     runs = [run("a", noisy(1)), run("b", noisy(2))]
     path = save_reference("base-1", runs, tmp_path, axis="tokens")
     assert path == tmp_path / "base-1.json"
-    held = hold_against_reference("base-1", [run("c", noisy(3))], tmp_path)
+    held = hold_against_reference(load_reference("base-1", tmp_path), [run("c", noisy(3))])
     assert (held[0].run, held[0].band, held[0].num) == ("c", "base-1", 100)
     for name in ("../x", "", "a b"):
         with pytest.raises(InputError, match="no name for a reference"):
             save_reference(name, runs, tmp_path)
     with pytest.raises(InputError, match="saved are: base-1"):
-        hold_against_reference("base-2", runs, tmp_path)
+        hold_against_reference(load_reference("base-2", tmp_path), runs)
     with pytest.raises(InputError, match="none of the reference's metrics"):
-        hold_against_reference("base-1", [Run("d", history(noisy(3), name="perplexity"), None, {}, {})], tmp_path)
+        hold_against_reference(
+            load_reference("base-1", tmp_path), [Run("d", history(noisy(3), name="perplexity"), None, {}, {})]
+        )
     path.write_text("{}")
     with pytest.raises(InputError, match="not a saved reference"):
-        hold_against_reference("base-1", runs, tmp_path)
+        hold_against_reference(load_reference("base-1", tmp_path), runs)
     assert reference_folder({"XUEBU_REFERENCES": "/r"}).as_posix() == "/r"
     assert reference_folder({"HOME": "/home/a"}).as_posix() == "/home/a/.local/share/xuebu/references"
 

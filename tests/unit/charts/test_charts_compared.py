@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from xuebu.charts.compared import ROLES, readings, run_comparison
+from xuebu.analysis.replicates import band_of
+from xuebu.charts.compared import ROLES, readings, run_comparison, seed_bands
 from xuebu.charts.draw import STROKES, render
 from xuebu.charts.smooth import smooth_readings
 from xuebu.history.series import Series
@@ -77,3 +78,32 @@ def test_smoothing_never_looks_ahead():
     whole = smooth_readings(Series(np.arange(50), value), 8).level
     part = smooth_readings(Series(np.arange(20), value[:20]), 8).level
     np.testing.assert_array_equal(whole[:20], part)
+
+
+def band(name: str, offset: float, runs: int = 3):
+    step = np.arange(1.0, 21.0) * 100
+    rng = np.random.default_rng(runs)
+    curves = [(f"{name}{run}", step, 0.2 + offset + step / 1e4 + 0.002 * rng.normal(size=20)) for run in range(runs)]
+    return band_of(name, curves, metric="mlm_accuracy", kind="eval")
+
+
+def test_seeds_are_a_mean_with_the_room_of_a_further_run_and_a_difference():
+    first, other = band("a", 0.0), band("<b>", 0.01)
+    figure = seed_bands((first, other))
+    means, differences = figure.panels
+    room, line = means.marks[:2]
+    np.testing.assert_allclose(line.y, first.mean)
+    np.testing.assert_allclose(np.array(room.high) - np.array(line.y), first.half_next)
+    gap_room, gap = differences.marks[:2]
+    np.testing.assert_allclose(gap.y, other.mean - first.mean)
+    np.testing.assert_allclose(np.array(gap_room.high) - gap.y, np.hypot(first.half_mean, other.half_mean))
+    assert "a further run within" in figure.description.en and b"&lt;b&gt;" in render(figure, "svg")
+
+
+def test_a_reference_has_its_runs_beside_it_and_an_accuracy_stays_between_0_and_1():
+    wide = band("two", 0.75, 2)
+    figure = seed_bands((wide,), {"mine": (wide.x, wide.mean - 0.1)})
+    (panel,) = figure.panels
+    assert max(panel.marks[0].high) <= 1.0 and panel.marks[-1].label.en == "mine"
+    with pytest.raises(ValueError, match="at most 6"):
+        seed_bands((wide,) * 7)

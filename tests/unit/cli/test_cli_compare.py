@@ -62,6 +62,7 @@ def test_a_reference_is_saved_and_held_against(logs, tmp_path, capsys):
     assert main(["compare", logs[0], "--reference", "base", *folder, "--out", str(tmp_path / "out")]) == 0
     assert "a.json lies in the band of base" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "reference.json").read_text())["held"][0]["judged"] == "inside"
+    assert (tmp_path / "out" / "seed_bands.png").stat().st_size > 10_000
     assert main(["compare", logs[0], "--reference", "other", *folder]) == 2
     assert "saved are: base" in capsys.readouterr().err
     assert main(["compare", *logs, "--save", "base", "--reference", "base", *folder]) == 2
