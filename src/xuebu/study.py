@@ -40,6 +40,7 @@ from xuebu.tokens.statistics import learn_words
 from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary, load_vocabulary, train_vocabulary
 from xuebu.train.folder import RunFolder, read_run_facts
+from xuebu.train.initial import adopt_initial
 from xuebu.train.machine import prepare
 from xuebu.train.parallel import ALONE, World, leave_world
 from xuebu.train.scoring import score_model
@@ -228,6 +229,7 @@ def prepare_run(
     recipe: Recipe,
     *,
     vocabulary: Path | None = None,
+    initial: Path | None = None,
     progress: Progress = SILENT,
     stop: StopRequest | None = None,
 ) -> None:
@@ -238,6 +240,7 @@ def prepare_run(
         corpus: folder of a built corpus.
         recipe: its settings.
         vocabulary: a vocabulary to use; None: one is made from the corpus.
+        initial: folder of a model whose weights, and vocabulary, the run begins from; None: they are drawn.
         progress: where to report.
         stop: a signal interrupts at once.
 
@@ -252,7 +255,10 @@ def prepare_run(
     max_length = recipe.model.max_positions
     with _interruptible(stop):
         # Never one that an interrupted call left in the folder: it may be of another corpus.
-        if vocabulary is not None:
+        shutil.rmtree(folder.run.initial, ignore_errors=True)  # what an interrupted call left
+        if initial is not None:
+            adopt_initial(initial, folder.run, vocabulary).save(folder.vocabulary, max_length=max_length)
+        elif vocabulary is not None:
             load_vocabulary(vocabulary).save(folder.vocabulary, max_length=max_length)
         else:
             make_vocabulary(corpus, recipe.vocabulary, folder.vocabulary, max_length=max_length, progress=progress)
@@ -367,9 +373,10 @@ def _score(run: RunFolder, progress: Progress) -> None:
 
 
 def fill_questions(store: Store, vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """Return up to three (held-out sentence with one Han character masked, that character).
+    """Return up to three (held-out sentence with one token masked, that token).
 
-    Drawn by a fixed key, not picked: they show what the model does, not what it does best.
+    Drawn by a fixed key, not picked: they show what the model does, not what it does best. Masked is the first Han
+    character from the middle on; where there is none, the first word, number or letter.
     """
     questions: list[tuple[str, str]] = []
     is_special = vocabulary.special.is_special(vocabulary.num_tokens)
@@ -379,11 +386,11 @@ def fill_questions(store: Store, vocabulary: Vocabulary) -> list[tuple[str, str]
         if len(ids) not in _FILL_LENGTHS or is_special[ids].any():
             continue
         tokens = [vocabulary.tokens[token] for token in ids]
-        places = range(len(tokens) // 2, len(tokens))
-        place = next((i for i in places if len(tokens[i]) == 1 and ord(tokens[i]) in _HAN), None)
-        if place is not None:
-            text = "[MASK]".join([vocabulary.decode(ids[:place]), vocabulary.decode(ids[place + 1 :])])
-            questions.append((text, tokens[place]))
+        places = [place for place in range(len(tokens) // 2, len(tokens)) if tokens[place].isalnum()]
+        if places:
+            place = next((i for i in places if len(tokens[i]) == 1 and ord(tokens[i]) in _HAN), places[0])
+            masked = np.where(np.arange(len(ids)) == place, vocabulary.mask_id, ids)
+            questions.append((vocabulary.decode(masked), tokens[place]))
         if len(questions) == NUM_FILLS:
             break
     return questions

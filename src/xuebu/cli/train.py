@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ class TrainArguments:
     """Folder of a built corpus."""
     vocab: OptionalPath = None
     """Folder or vocab.txt of a vocabulary; without, one is made from the training side of the corpus."""
+    initial: OptionalPath = None
+    """Folder of a trained model, ours or a Hugging Face BERT, to go on from: its weights, architecture and vocabulary
+    instead of new ones."""
     out: OptionalPath = None
     """Folder of the new run."""
     resume: OptionalPath = None
@@ -86,6 +90,7 @@ def _train(asked: TrainArguments, own_recipe: Recipe | None) -> int:
     from xuebu.progress import SILENT
     from xuebu.study import StudyFolder, prepare_run, resume_and_describe, train_and_describe
     from xuebu.train.folder import RunFolder
+    from xuebu.train.initial import settings_of_initial
     from xuebu.train.parallel import join_world
     from xuebu.train.session import is_relaunch
     from xuebu.train.stop import stop_on_signals
@@ -110,15 +115,17 @@ def _train(asked: TrainArguments, own_recipe: Recipe | None) -> int:
                 stop=stop,
             )
         else:
-            corpus = asked.corpus
+            corpus, recipe, initial = asked.corpus, asked.settings, asked.initial
             assert corpus is not None and out is not None  # `train` has looked
+            if initial is not None:
+                recipe = dataclasses.replace(recipe, model=settings_of_initial(initial, recipe.model))
             folder = StudyFolder(out)
             world.agree(
                 lambda: prepare_run(
-                    folder, corpus, asked.settings, vocabulary=asked.vocab, progress=progress, stop=stop
+                    folder, corpus, recipe, vocabulary=asked.vocab, initial=initial, progress=progress, stop=stop
                 )
             )
-            result = train_and_describe(folder, asked.settings, world=world, progress=progress, stop=stop)
+            result = train_and_describe(folder, recipe, world=world, progress=progress, stop=stop)
     if not world.is_main:
         return 0 if result.finished or result.reason in BUDGETS else STOP_CODES.get(result.reason, 1)
     path = result.folder.path

@@ -1,4 +1,4 @@
-"""`xuebu vocab train | show | compare | extend`."""
+"""`xuebu vocab train | show | compare | extend | transfer`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -246,4 +246,53 @@ def extend(arguments: Sequence[str]) -> int:
     print_plain(console, f"{len(added):,} entries added: {' '.join(added[:40])}" + (" ..." if len(added) > 40 else ""))
     print_plain(console, new.summary())
     print_plain(console, f"extended {asked.out}")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabTransferArguments:
+    """Give a trained model another vocabulary, to go on from: xuebu train --initial OUT.
+
+    By token: what both vocabularies have keeps its rows, the rest begins at means. By rank, for anonymised ids: the
+    k-th most frequent entry gets the rows of the model's k-th most frequent one, counted in public text.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Folder of a trained model with its vocabulary, ours or a Hugging Face BERT."""
+    vocab: Path
+    """Folder or vocab.txt of the vocabulary that it is to have."""
+    out: Path
+    """Folder of the new model."""
+    by: Literal["token", "rank"] = "token"
+    """What tells which row an entry gets."""
+    on: tuple[Path, ...] = ()
+    """With rank: corpora or text files in the model's language, to count its tokens in."""
+    seed: int = 0
+    """Of the noise on new rows."""
+
+
+def transfer(arguments: Sequence[str]) -> int:
+    """Run `xuebu vocab transfer`."""
+    asked = parse(VocabTransferArguments, arguments, prog="xuebu vocab transfer")
+    if (asked.by == "rank") != bool(asked.on):
+        raise ConfigError("--by rank needs public text to count in, --on FILE; --by token needs none")
+    _free_folder(asked.out)
+    from xuebu.model.pretrained import load_pretrained, save_pretrained
+    from xuebu.model.resize import resize_vocabulary, transfer_by_rank
+    from xuebu.tokens.coverage import count_tokens
+    from xuebu.tokens.vocab import load_vocabulary
+
+    console = make_console()
+    new, loaded = load_vocabulary(asked.vocab), load_pretrained(asked.model)
+    old = loaded.vocabulary
+    if old is None:
+        raise InputError(f"{asked.model}: no vocabulary (vocab.txt) belongs to this model; save it with one")
+    if asked.by == "rank":
+        counts = count_tokens(old, read_texts(asked.on, make_progress(console)))
+        model = transfer_by_rank(loaded.model, old, new, counts, seed=asked.seed)
+    else:
+        model = resize_vocabulary(loaded.model, old, new, seed=asked.seed)
+    save_pretrained(model, new, asked.out)
+    print_plain(console, f"{new.summary()}, rows by {asked.by} from {asked.model}")
+    print_plain(console, f"model {asked.out}")
     return 0

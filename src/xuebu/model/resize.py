@@ -41,16 +41,64 @@ def resize_vocabulary(model: PretrainingModel, old: Vocabulary, new: Vocabulary,
 
     Source: Hewitt 2021, "Initializing new word embeddings for pretrained language models" (mean of the old rows).
     """
+    _check_size(model, old)
+    ids = {token: index for index, token in enumerate(old.tokens)}
+    ordinary = old.special.ordinary_ids(old.num_tokens)
+    sources = {token: _source(token, old, new, ordinary) for token in new.tokens if token not in ids}
+    return _with_rows(model, [ids.get(token, -1) for token in new.tokens], sources, seed)
+
+
+def transfer_by_rank(
+    model: PretrainingModel, old: Vocabulary, new: Vocabulary, counts: npt.NDArray[np.int64], *, seed: int = 0
+) -> PretrainingModel:
+    """Return a copy of the model for a vocabulary of other names: the k-th most frequent entry gets the k-th's rows.
+
+    For a corpus whose tokens somebody made anonymous: which number stands for which character is not known, how
+    frequent each is is. Special tokens keep their own rows. Entries beyond the old ones, and beyond those that occur,
+    begin at the mean of all ordinary rows, with small noise.
+
+    Args:
+        model: on any device; the copy is on the CPU, in evaluation mode.
+        old: the model's vocabulary.
+        new: of characters or ids: its entries stand by falling frequency.
+        counts: int64[V], how often each entry of the old one stands in public text of the same kind; ties go by id.
+        seed: of the noise.
+
+    Raises:
+        InputError: the old vocabulary is not the model's, the new one is WordPiece, or nothing was counted.
+    """
+    _check_size(model, old)
+    if new.kind == "wordpiece":
+        raise InputError("a WordPiece vocabulary does not stand by frequency; only characters and ids can go by rank")
+    ordinary = old.special.ordinary_ids(old.num_tokens)
+    seen = ordinary[counts[ordinary] > 0]
+    if not len(seen):
+        raise InputError("none of the model's tokens occurs in the text; give public text of the model's language")
+    by_rank = seen[np.argsort(-counts[seen], kind="stable")].tolist()
+    rows = [*old.special.five, *by_rank][: new.num_tokens]
+    beyond = new.tokens[len(rows) :]
+    return _with_rows(model, rows + [-1] * len(beyond), dict.fromkeys(beyond, ordinary), seed)
+
+
+def _check_size(model: PretrainingModel, old: Vocabulary) -> None:
     if old.num_tokens != model.vocab_size:
         raise InputError(
             f"the vocabulary has {old.num_tokens:,} entries, the model {model.vocab_size:,}; "
             "they do not belong together"
         )
-    ids = {token: index for index, token in enumerate(old.tokens)}
-    kept = torch.tensor([ids.get(token, -1) for token in new.tokens])
-    ordinary = old.special.ordinary_ids(old.num_tokens)
-    sources = {token: _source(token, old, new, ordinary) for token in new.tokens if token not in ids}
-    resized = PretrainingModel(model.settings, new.num_tokens)
+
+
+def _with_rows(model: PretrainingModel, old_ids: list[int], sources: dict[str, Int32], seed: int) -> PretrainingModel:
+    """Return a copy of the model with other rows.
+
+    Args:
+        model: to be copied.
+        old_ids: the old row of each new entry, -1 for none.
+        sources: the entries without one, in their order, and the old ids whose mean they begin at.
+        seed: of the noise on these.
+    """
+    kept = torch.tensor(old_ids)
+    resized = PretrainingModel(model.settings, len(old_ids))
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     for name in _ROWS:
         if name in state:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xuebu.tokens.text import WHITESPACE, code_points
 from xuebu.tokens.vocab import Vocabulary
@@ -95,6 +96,14 @@ def _pair(first: float | None, second: float | None, form: str) -> tuple[str, st
     return "-" if first is None else format(first, form), "-" if second is None else format(second, form)
 
 
+def count_tokens(vocabulary: Vocabulary, texts: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return int64[V], how often each entry stands in some texts, read once in bounded memory."""
+    counts = np.zeros(vocabulary.num_tokens, dtype=np.int64)
+    for chunk in _chunks(texts):
+        counts += np.bincount(vocabulary.locate(chunk).ids, minlength=vocabulary.num_tokens)
+    return counts
+
+
 def report_text(vocabulary: Vocabulary, texts: Iterable[str]) -> TextReport:
     """Return how a vocabulary cuts some texts, read once in bounded memory.
 
@@ -113,7 +122,7 @@ def report_text(vocabulary: Vocabulary, texts: Iterable[str]) -> TextReport:
         num_characters += len(located.text) - int(is_space.take(code_points(located.text), mode="clip").sum())
         for text in vocabulary.find_unknown(located):
             unknown[text] += 1
-            num_unknown_characters += len(text)
+            num_unknown_characters += 1 if vocabulary.kind == "ids" else len(text)
     special = vocabulary.special.is_special(vocabulary.num_tokens)
     unused = np.flatnonzero((counts == 0) & ~special)
     ordinary = int((~special).sum())

@@ -28,7 +28,7 @@ def extend_vocabulary(
     counts: Counter[str] = Counter()
     known = set(vocabulary.tokens)
     unknown = report_text(vocabulary, texts).unknown
-    if vocabulary.kind == "character":
+    if vocabulary.kind != "wordpiece":
         counts.update(unknown)
     else:
         kinds = CharacterKinds(vocabulary.lowercase)

@@ -49,6 +49,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def initial(self) -> Path:
+        """The model that the run began from, where it did not draw its weights."""
+        return self.path / "initial"
+
+    @property
     def model(self) -> Path:
         """The trained model in Hugging Face layout, written at the end."""
         return self.path / "model"
@@ -92,7 +97,7 @@ class RunFacts:
         recipe: the resolved recipe.
         machine: the resolved machine.
         train_store, held_out_store, vocabulary: folders, relative to the run's where they lie inside it.
-        digests: SHA-256 of corpus, vocabulary, train_store, held_out_store and code.
+        digests: SHA-256 of corpus, vocabulary, train_store, held_out_store and code; of the initial weights, if given.
         version: of xuebu.
         numpy_version: of numpy, which makes the batches; "" in a run of an older version.
         processes: how many trained together.

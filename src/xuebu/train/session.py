@@ -30,6 +30,7 @@ from xuebu.train.folder import (
     set_leg_aside,
     write_run_facts,
 )
+from xuebu.train.initial import digest_of_initial
 from xuebu.train.lock import hold_folder
 from xuebu.train.machine import check_machine, resolve_machine, usable_cores
 from xuebu.train.parallel import ALONE, World, is_restart, launch_name
@@ -83,7 +84,7 @@ def start_run(
                 train_store=_relative(train_store, folder.path),
                 held_out_store=_relative(held_out_store, folder.path),
                 vocabulary=_relative(vocabulary, folder.path),
-                digests=_digests(*opened[0]),
+                digests=_digests(*opened[0]) | digest_of_initial(folder),
                 processes=world.size,
             )
             held.enter_context(locked(folder))
@@ -147,7 +148,7 @@ def resume_run(
             held.enter_context(locked(folder))
             facts, changes = _adapt(folder, facts, recipe, steps, inexact=inexact)
             opened.append(_open_data(*_places(folder, facts), prove=True))
-            changes += _check_origin(folder, facts, _digests(*opened[0]))
+            changes += _check_origin(folder, facts, _digests(*opened[0]) | digest_of_initial(folder))
             changes += check_machine(facts.machine)
             if facts.numpy_version not in ("", np.__version__):
                 changes.append(f"numpy_version was {facts.numpy_version!r}, is {np.__version__!r}")
@@ -198,7 +199,7 @@ def _check_origin(folder: RunFolder, facts: RunFacts, digests: dict[str, str]) -
     Raises:
         ResumeError: corpus, vocabulary or a store is another: that is no matter of rounding.
     """
-    differing = [name for name, digest in digests.items() if facts.digests.get(name) != digest]
+    differing = [name for name in {**digests, **facts.digests} if facts.digests.get(name) != digests.get(name)]
     changed_data = [name for name in differing if name != "code"]
     if changed_data:
         raise ResumeError(f"{folder.path}: the run was made from another {' and '.join(changed_data)}; it cannot go on")

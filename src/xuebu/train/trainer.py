@@ -50,6 +50,7 @@ from xuebu.train.health import (
     roll_back_target,
     what_is_not_finite,
 )
+from xuebu.train.initial import load_initial
 from xuebu.train.machine import prepare
 from xuebu.train.memory import is_out_of_memory, out_of_memory, try_largest
 from xuebu.train.objective import autocast, compile_model, compute_losses, layout_of
@@ -134,7 +135,9 @@ class Trainer:
         first = self.loader.batch(1)
         world.share(first)  # refuses more processes than sequences, before anything is written
         weights = torch.Generator().manual_seed(seed_of(self.settings.seed, "weights"))
-        self.model = PretrainingModel(recipe.model, vocabulary.num_tokens, weights).to(self.machine.device)
+        self.model = PretrainingModel(recipe.model, vocabulary.num_tokens, weights)
+        load_initial(self.model, folder)
+        self.model.to(self.machine.device)
         self.model.recompute = self.settings.recompute
         compile_model(self.model, self.machine)
         if world.sharded:
