@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +116,23 @@ def _callable(name: str) -> Segmenter:
         module, "__file__", None
     )
     digest = f", source {sha256_file(Path(source))[:12]}" if source and Path(source).is_file() else ""
-    return Segmenter(f"{Path(where).name}:{function}{digest}", lambda text: _as_words(name, cut(text)))
+    return Segmenter(f"{Path(where).name}:{function}{digest}", partial(_call, name, cut))
 
 
-def _as_words(name: str, words: Any) -> list[str]:
-    """Return what a callable gave as a list of strings, or raise InputError."""
+def _call(name: str, function: Callable[[str], Any], text: str) -> list[str]:
+    """Return what somebody's function gives for a text as a list of strings.
+
+    Raises:
+        InputError: it raises an error of its own, or returns something else.
+    """
     try:
-        listed = list(words)
-    except TypeError:
+        words = function(text)
+        listed = None if isinstance(words, str) or not isinstance(words, Iterable) else list(words)
+    except Exception as error:  # of code that is not ours
+        raise InputError(f"segmenter {name!r} failed at {text[:20]!r}: {type(error).__name__}: {error}") from error
+    if listed is None:
         kind = type(words).__name__
-        raise InputError(f"segmenter {name!r} returned {kind}, not words; return a list of str") from None
+        raise InputError(f"segmenter {name!r} returned {kind}, not words; return a list of str")
     wrong = next((word for word in listed if not isinstance(word, str)), None)
     if wrong is not None:
         raise InputError(f"segmenter {name!r} returned a {type(wrong).__name__} among its words; return a list of str")

@@ -78,7 +78,7 @@ def _not_rejoined(text: str, words: list[str], segmenter: Segmenter) -> str:
     line = text.count("\n", 0, place) + 1
     around = slice(max(place - 10, 0), place + 10)
     return (
-        f"segmenter {segmenter.name} changed the text in sentence {line}: {text[around]!a} became {joined[around]!a}; "
+        f"segmenter {segmenter.name} changed the text in sentence {line}: {text[around]!r} became {joined[around]!r}; "
         "its words must rejoin to it, white space included"
     )
 

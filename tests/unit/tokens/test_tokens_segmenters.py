@@ -131,11 +131,18 @@ def test_a_callable_is_named_by_module_or_file(tmp_path):
 
 
 def test_what_a_callable_returns_is_checked(tmp_path):
-    (tmp_path / "bad.py").write_text("def number(text):\n    return 3\n\n\ndef bytes_(text):\n    return [b'a']\n")
+    (tmp_path / "bad.py").write_text(
+        "def number(text):\n    return 3\n\n\ndef bytes_(text):\n    return [b'a']\n"
+        "def fails(text):\n    return 1 / 0\n"
+    )
     with pytest.raises(InputError, match="returned int, not words"):
         make_segmenter(f"{tmp_path}/bad.py:number").cut("学")
     with pytest.raises(InputError, match="returned a bytes among its words"):
         make_segmenter(f"{tmp_path}/bad.py:bytes_").cut("学")
+    with pytest.raises(InputError, match=r"failed at '学步': ZeroDivisionError: division by zero"):
+        make_segmenter(f"{tmp_path}/bad.py:fails").cut("学步")
+    with pytest.raises(InputError, match="returned str, not words"):
+        make_segmenter("textwrap:dedent").cut("学步")
 
 
 def test_a_segmenter_that_changes_the_text_is_refused_with_document_and_place(tmp_path):
