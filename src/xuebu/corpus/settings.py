@@ -28,6 +28,10 @@ class CorpusSettings:
     """What the files hold: "prose" is cut into sentences; of "lines", each is a sentence; of "rows" (.tsv, .csv,
     .jsonl, .txt), each is a document of one or two sentences in columns of their own, such as a pair of questions."""
 
+    sentence_ends: Literal["chinese", "latin"] = "chinese"
+    """What ends a sentence of prose: "chinese" 。！？； and their kin, of Japanese too; "latin" . ! ? where a capital
+    or a digit follows after white space, abbreviations apart."""
+
     row_columns: Annotated[int, Range(1, 2)] = 2
     """With "rows": how many columns are sentences. One more may follow, a label, which is not read."""
 
