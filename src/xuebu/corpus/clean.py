@@ -28,12 +28,16 @@ _UNUSUAL = re.compile(
 )
 _UNREADABLE = re.compile("[\ue000-\uf8ff\ufffd\U000f0000-\U0010ffff]")
 _SEPARATORS = r"(?:[，,；;、：:·/]|[^\S\n])*"
-_EMPTY_BRACKETS = re.compile(f"（{_SEPARATORS}）")
-_BRACKETS = re.compile("[（）]")
-_ONLY_SEPARATORS = re.compile(_SEPARATORS)
-_EMPTY_ASCII_BRACKETS = re.compile(rf"(?<=[{HAN}”’」』》])(?:\({_SEPARATORS}\))+")
+# What a template left in a bracket: separators, and labels without a value, （学名：；英语：）.
+_NO_VALUE_UP_TO = rf"(?:[，,；;、：:·/]|[^\S\n]|[{HAN}]{{1,8}}[：:](?=[^\S\n]*(?:[，,；;、]|%s)))*"
+_NO_VALUE = re.compile(_NO_VALUE_UP_TO % "$")
+_EMPTY_BRACKETS = re.compile(f"[（(]{_NO_VALUE_UP_TO % '[）)]'}[）)]")
+_BRACKETS = re.compile("[（）()]")
+_BEFORE_HALF_WIDTH = re.compile(f"[{HAN}”’」』》]")
+_FIRST_LABELS = re.compile(rf"(?<=（)(?:{_SEPARATORS}[{HAN}]{{1,8}}[：:](?=[^\S\n]*[，,；;、]))+")
+_TWO_STOPS = re.compile("(?<!。)。。(?!。)")
 _REPEATED_PAUSES = re.compile(r"[，、；](?:[^\S\n]*[，、；])+")
-_PAUSE_AT_END = re.compile(r"[，、；](?:(?=[^\S\n]*[。！？）])|(?<=[（《「『][，、；]))")
+_PAUSE_AT_END = re.compile(r"[，、；](?:(?=[^\S\n]*[。！？）)])|(?<=[（《「『][，、；]))")
 _NOT_HAN = re.compile(f"[^{HAN}]+")
 
 
@@ -44,9 +48,10 @@ def clean_text(text: str) -> str:
     nothing (U+00AD, U+200B to U+200F with the joiners, bidirectional marks, U+FEFF, variation selectors, tags) are
     dropped: a character vocabulary would spend an entry on each, and equal sentences would look different. Lone
     surrogates and code points that Unicode bars from text become U+FFFD. The rest is put in form NFC. What extractors
-    leave behind, all over Wikipedia, is dropped: full-width brackets that hold only separators, such as （，；）, and
-    half-width ones after a Han character; of several pauses in a row (，，) all but the strongest; a pause at the start
-    of a bracket, and before a bracket's or a sentence's end. Runs of white space become one space and a
+    leave behind, all over Wikipedia, is dropped: full-width brackets that hold only separators and labels without a
+    value, such as （，；） and （学名：）, and half-width ones after a Han character; such labels at the start of a
+    bracket; of several pauses in a row (，，) all but the strongest; a pause at the start of a bracket, and before a
+    bracket's or a sentence's end; the second of two full stops. Runs of white space become one space and a
     paragraph is trimmed; U+2028, U+0085, vertical tab and tab are white space, because real texts carry them inside
     sentences.
 
@@ -65,31 +70,35 @@ def clean_text(text: str) -> str:
 def _without_residue(text: str) -> str:
     """Return text in form NFC without empty brackets and pauses that stand by themselves."""
     without = text
-    if "（" in without and _EMPTY_BRACKETS.search(without):
+    if ("（" in without or "(" in without) and _EMPTY_BRACKETS.search(without):
         without = "\n".join(_without_empty_brackets(line) for line in without.split("\n"))
-    if "(" in without:
-        without = _EMPTY_ASCII_BRACKETS.sub("", without)
+    if "（" in without:
+        without = _FIRST_LABELS.sub("", without)
     without = _REPEATED_PAUSES.sub(lambda pauses: max(pauses[0], key=" 、，；".find), without)
-    without = _PAUSE_AT_END.sub("", without)
+    without = _TWO_STOPS.sub("。", _PAUSE_AT_END.sub("", without))
     return text if without == text else _nfc(without)
 
 
 def _without_empty_brackets(line: str) -> str:
-    """Return a line without （） that hold separators or other such brackets only, in one pass whatever their depth."""
+    """Return a line without brackets that hold no value, or such brackets only, in one pass whatever their depth.
+
+    Half-width ones go after a Han character only: `f()` is code. A bracket may be closed in the other width.
+    """
     parts: list[str] = []
-    opened: list[tuple[int, bool]] = []  # of each open bracket, its place in `parts` and whether it holds text
+    opened: list[tuple[int, bool]] = []  # of each open bracket, its place in `parts` and whether another stays in it
     last = 0
     for bracket in _BRACKETS.finditer(line):
-        between = line[last : bracket.start()]
+        parts.append(line[last : bracket.start()])
         last = bracket.end()
-        parts.append(between)
-        if opened and not _ONLY_SEPARATORS.fullmatch(between):
-            opened[-1] = (opened[-1][0], True)
-        if bracket[0] == "（":
+        if bracket[0] in "（(":
             opened.append((len(parts), False))
         elif opened:
-            start, holds_text = opened.pop()
-            if not holds_text:
+            start, holds_bracket = opened.pop()
+            if (
+                not holds_bracket
+                and _NO_VALUE.fullmatch("".join(parts[start + 1 :]))
+                and (parts[start] == "（" or _BEFORE_HALF_WIDTH.match(_last_character(parts, start)))
+            ):
                 del parts[start:]
                 continue
             if opened:
@@ -97,6 +106,11 @@ def _without_empty_brackets(line: str) -> str:
         parts.append(bracket[0])
     parts.append(line[last:])
     return "".join(parts)
+
+
+def _last_character(parts: list[str], end: int) -> str:
+    """Return the character before a part, "" where there is none."""
+    return next((parts[place][-1] for place in range(end - 1, -1, -1) if parts[place]), "")
 
 
 def clean_line(text: str) -> str:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from xuebu.corpus import quality
 from xuebu.corpus.clean import clean_line, clean_text, count_han, is_unreadable
 from xuebu.corpus.document import Document, SentenceDocument
 from xuebu.corpus.encoding import repair_encoding
+from xuebu.corpus.latin import split_latin
 from xuebu.corpus.personal import mask_personal
 from xuebu.corpus.refusals import Refusals
+from xuebu.corpus.residue import without_markup
 from xuebu.corpus.script import chinese_marks, convert_script, narrow_forms, target_script
 from xuebu.corpus.sentences import split_sentences
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.errors import InputError
 
 _MISSING_PART = "\ufffc"
+_INCOMPLETE = re.compile("^[，、；：]|“”|「」|『』|《》|〈〉")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,12 @@ class SievedDocument:
 def sieve_document(document: Document, settings: CorpusSettings, refusals: Refusals) -> SievedDocument:
     """Clean a document, cut it into sentences and keep those that pass; the others are counted in `refusals`.
 
-    In this order, each step where the settings ask for it: wrongly decoded lines repaired, `clean_text`, conversion of
+    In this order, each step where the settings ask for it: wrongly decoded lines repaired, left-over markup resolved
+    (`residue.without_markup`), `clean_text`, conversion of
     the script, half-width forms, personal data masked, Chinese marks; then the document as a whole is judged, by its
-    share of Han and the rules of `quality`, and at last each sentence. The title and the group stay as the source gives
-    them, so that which side of the held-out split a document falls on does not depend on the settings.
+    share of Han and the rules of `quality`, and at last each sentence. The group stays as the source
+    gives it, so that which side of the held-out split a document falls on does not depend on the settings; so does the
+    title, a wrong encoding apart.
 
     A first paragraph that only repeats the title, as wikiextractor writes it, is refused too if text follows. Lines
     without an end mark (headings, list items) are sentences like any other: the short ones fall to the length limit,
@@ -50,12 +56,12 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
     source, id = clean_line(document.source), clean_line(document.id)
     if not id:
         raise InputError(f"a document of the source {source!r} has an empty id; give each document its own")
-    title = clean_line(document.title)
+    title = clean_line(repair_encoding(document.title)[0] if settings.repair_encoding else document.title)
     text, script, begins_with_title = _prepared(document, title, settings, refusals)
     paragraphs = text.split("\n")
     reason, boilerplate = _judged(text, paragraphs, settings)
     if reason:
-        whole = [sentence for each in paragraphs for piece in split_sentences(each) if (sentence := piece.strip())]
+        whole = [sentence for each in paragraphs for piece in _cut(each, settings) if (sentence := piece.strip())]
         refusals.add(reason, *whole, source=source, id=id)
         return SievedDocument(None, sum(map(len, whole)))
     title_end = 1 if begins_with_title and len(paragraphs) > 1 else 0
@@ -67,7 +73,7 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
     for number, paragraph in enumerate(paragraphs):
         if sentences and (not starts or starts[-1] < len(sentences)):
             starts.append(len(sentences))
-        for piece in split_sentences(paragraph) if settings.layout == "prose" else [paragraph]:
+        for piece in _cut(paragraph, settings):
             sentence = piece.strip()
             if not sentence:
                 continue
@@ -91,7 +97,7 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
     sieved = SentenceDocument(
         id=id,
         title=title,
-        group=clean_line(document.group) or title or id,
+        group=clean_line(document.group or document.title) or id,
         source=source,
         sentences=tuple(sentences),
         gaps=tuple(gaps),
@@ -105,6 +111,13 @@ def sieve_document(document: Document, settings: CorpusSettings, refusals: Refus
     return SievedDocument(sieved, characters)
 
 
+def _cut(paragraph: str, settings: CorpusSettings) -> list[str]:
+    """Return the sentences of a paragraph, as the layout says where they are."""
+    if settings.layout != "prose":
+        return [paragraph]
+    return split_sentences(paragraph) if settings.sentence_ends == "chinese" else split_latin(paragraph)
+
+
 def _prepared(document: Document, title: str, settings: CorpusSettings, refusals: Refusals) -> tuple[str, str, bool]:
     """Return a document's text, cleaned and changed as the settings ask, its script, and whether the title comes first.
 
@@ -116,6 +129,9 @@ def _prepared(document: Document, title: str, settings: CorpusSettings, refusals
     repaired = 0
     if settings.repair_encoding:  # before the controls go that a repair needs, and after, when fewer stand in its way
         text, repaired = repair_encoding(text)
+    text, left = without_markup(text, settings.wiki_variant or None)
+    for reason, count in sorted(left.items()):
+        refusals.add_count(reason, count)
     cleaned = clean_text(text)
     while settings.repair_encoding and (more := repair_encoding(cleaned))[1]:
         cleaned = clean_text(more[0])
@@ -160,7 +176,7 @@ def _judged(text: str, paragraphs: list[str], settings: CorpusSettings) -> tuple
 def reason_against(sentence: str, settings: CorpusSettings) -> str | None:
     """Return why a cleaned sentence is refused, or None if it is kept; the first reason that holds counts."""
     length = len(sentence)
-    if _MISSING_PART in sentence:
+    if _MISSING_PART in sentence or _INCOMPLETE.search(sentence):
         return "missing_part"
     if length < settings.min_sentence_characters:
         return "too_short"

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from xuebu.corpus import formats
+from xuebu.corpus.clean import clean_line
 from xuebu.corpus.document import Document
 from xuebu.corpus.dump import begins_as_dump, is_index_name, read_dump
-from xuebu.corpus.markdown import markdown_to_text
+from xuebu.corpus.encoding import repair_encoding
+from xuebu.corpus.markdown import markdown_title, markdown_to_text
 from xuebu.corpus.parts import InputFile, Part, Stretch, cut_documents, cut_files
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.rows import ROW_SUFFIXES, read_id_lines, read_rows
@@ -153,14 +155,21 @@ def _read_rows(stretch: Stretch, settings: CorpusSettings, refusals: Refusals) -
 
 def _finished(document: Document, markup: Markup, settings: CorpusSettings, refusals: Refusals) -> Document:
     """Return a document as plain text, with the script that the settings state where it states none."""
-    text, removed = document.text, Counter[str]()
+    title, text, removed = document.title, document.text, Counter[str]()
+    if settings.repair_encoding and markup != "plain":  # before white space goes that is the last byte of a character
+        text, repaired = repair_encoding(text)
+        removed["repaired_line"] = repaired
+        if repaired and markup == "markdown" and title == clean_line(markdown_title(document.text)):
+            title = clean_line(markdown_title(text))  # the group stays what the source gives
     if markup == "markdown":
-        text, removed = markdown_to_text(text)
+        text, parts = markdown_to_text(text)
+        removed += parts
     elif markup == "wikitext":
-        text, removed = wikitext_to_text(text, variant=settings.wiki_variant or None)
-    for reason, count in sorted(removed.items()):
+        text, parts = wikitext_to_text(text, variant=settings.wiki_variant or None)
+        removed += parts
+    for reason, count in sorted((+removed).items()):
         refusals.add_count(reason, count)
-    return replace(document, text=text, script=document.script or settings.script)
+    return replace(document, title=title, text=text, script=document.script or settings.script)
 
 
 def read_documents(

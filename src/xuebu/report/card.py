@@ -76,6 +76,8 @@ _REASONS_ZH = {
     "html": "HTML 块",
     "metadata": "Markdown 文件的头部信息",
     "broken_line": "标记无法解析的行",
+    "html_residue": "纯文本中残留的 HTML 标签或实体",
+    "conversion_residue": "纯文本中残留的字词转换标记，已解析",
     "repaired_line": "曾以错误编码读入、已修复的行",
     "evaluation_document": "泄漏检查：含有与评测集重叠的句子",
     "evaluation_sentence": "泄漏检查：与评测集中某句相同",

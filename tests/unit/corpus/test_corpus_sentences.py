@@ -24,6 +24,9 @@ from xuebu.corpus.sentences import split_sentences
         # ellipses and dashes
         ["他想……还是算了。", "雪……风……都停了。", "“可是……”她说。"],
         ["等等...再说。", "然后——没有然后了！", "真的吗？……", "没人应。"],
+        # a pause after the mark: the sentence goes on
+        ["“走吧。”，他说。", "我们走了！"],
+        ["他问：“去吗？”、“来吗？”。", "没人答。"],
         # quotes in quotes, marks before and after closing quotes
         ["「他說：『走吧。』」", "我沒動。"],
         ["“你说‘好’？”", "她问：“谁？！”", "“我。”", "他答。"],
