@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 
+from xuebu.model.kernels import add_and_normalize, attend_blocks, attention_weights, drop, is_plain, linear
 from xuebu.model.settings import ModelSettings
 
 
@@ -28,24 +29,6 @@ def activate(x: Tensor, kind: str) -> Tensor:
         return functional.gelu(x)
     positive = functional.relu(x)
     return positive if kind == "relu" else positive * positive
-
-
-def drop(x: Tensor, rate: float) -> Tensor:
-    """Return x with each element set to 0 with probability `rate`, the others scaled so that the mean stays.
-
-    The draws come from torch's global generator. On the CPU, where torch draws one double an element on one thread,
-    16 random bits an element are taken instead: three times as fast, and the rate is met to within 2**-17.
-    """
-    if rate == 0.0:
-        return x
-    if x.device.type != "cpu":
-        return functional.dropout(x, rate)
-    num_dropped = round(rate * 2**16)
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    bits = words.view(torch.int16)[: x.numel()].view(x.shape)  # uniform over -2**15 .. 2**15 - 1
-    kept = (bits >= num_dropped - 2**15).to(x.dtype)
-    # The scale is no factor of `kept`: rounded to bfloat16 it would shift the mean by up to 0.2 %.
-    return x * kept * (2**16 / (2**16 - num_dropped))
 
 
 class Block(NamedTuple):
@@ -89,8 +72,7 @@ class Dropout(nn.Module):
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
     """Return softmax(q k' / sqrt(d) + bias) v, [b, n, t, d].
 
-    Torch's fused attention is used on accelerators only. On the CPU its backward pass takes four times as long as
-    these two matrix products in bfloat16 (measured at 64 to 512 positions, masked or not), and longer in float32.
+    Torch's fused attention is used on accelerators only, see `kernels.attend_blocks`.
 
     Args:
         q: queries [b, n, t, d].
@@ -105,10 +87,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float)
     if q.device.type != "cpu":
         bias = None if bias is None else bias.to(q.dtype)
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-    added = q.new_zeros(1, 1, 1) if bias is None else bias.to(q.dtype).expand(b, n, 1, t).reshape(b * n, 1, t)
     q, k, v = (x.reshape(b * n, t, d) for x in (q, k, v))
-    weights = torch.baddbmm(added, q, k.transpose(1, 2), alpha=1 / math.sqrt(d)).softmax(-1)
-    return torch.bmm(drop(weights, dropout), v).view(b, n, t, d)
+    return torch.bmm(drop(attention_weights(q, k, bias), dropout), v).view(b, n, t, d)
 
 
 def attend_runs(q: Tensor, k: Tensor, v: Tensor, runs: Runs) -> Tensor:
@@ -172,23 +152,25 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, blocks: Sequence[Block] | Runs) -> Tensor:
         """Return [s, h] for x [s, h]; tokens after the last block belong to no sequence and get zeros."""
-        qkv = self.qkv(x)
+        qkv, dropout = linear(x, self.qkv), self.dropout if self.training else 0.0
         if isinstance(blocks, Runs):
             q, k, v = qkv.view(len(x), 3, self.num_heads, -1).unbind(1)
             attended: Tensor = self.output(attend_runs(q, k, v, blocks).reshape(x.shape))
             return attended
+        if not is_plain(qkv):
+            return linear(attend_blocks(qkv, blocks, self.num_heads, dropout), self.output)
         sizes = [block.num_rows * block.length for block in blocks]
         parts = torch.split(qkv[: sum(sizes)], sizes)
-        mixed = [self._mix(part, block) for part, block in zip(parts, blocks, strict=True)]
+        mixed = [self._mix(part, block, dropout) for part, block in zip(parts, blocks, strict=True)]
         mixed.append(qkv.new_zeros(len(x) - sum(sizes), x.shape[1]))
         output: Tensor = self.output(torch.cat(mixed))
         return output
 
-    def _mix(self, qkv: Tensor, block: Block) -> Tensor:
+    def _mix(self, qkv: Tensor, block: Block, dropout: float) -> Tensor:
         """Return [b * t, h] for the block's queries, keys and values [b * t, 3h]."""
         b, t, n = block.num_rows, block.length, self.num_heads
         q, k, v = qkv.view(b, t, 3, n, -1).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
-        mixed = attend(q, k, v, block.bias, self.dropout if self.training else 0.0)
+        mixed = attend(q, k, v, block.bias, dropout)
         return mixed.transpose(1, 2).reshape(b * t, -1)
 
 
@@ -206,18 +188,19 @@ class EncoderLayer(nn.Module):
         self.inner = nn.Linear(h, settings.intermediate_size)
         self.outer = nn.Linear(settings.intermediate_size, h)
         self.outer_norm = nn.LayerNorm(h, eps)
-        self.activation = settings.activation
-        self.dropout = Dropout(settings.dropout)
+        self.activation, self.dropout = settings.activation, settings.dropout
 
     def forward(self, x: Tensor, blocks: Sequence[Block] | Runs) -> Tensor:
         """Return [s, h]; arguments as in `SelfAttention.forward`."""
-        return self.feed_forward(self.attention_norm(x + self.dropout(self.attention(x, blocks))))
+        return self.feed_forward(self._add(x, self.attention(x, blocks), self.attention_norm))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """Return [s, h] for x [s, h]: what each token does by itself."""
-        inner = activate(self.inner(x), self.activation)
-        output: Tensor = self.outer_norm(x + self.dropout(self.outer(inner)))
-        return output
+        inner = activate(linear(x, self.inner), self.activation)
+        return self._add(x, linear(inner, self.outer), self.outer_norm)
+
+    def _add(self, x: Tensor, y: Tensor, norm: nn.LayerNorm) -> Tensor:
+        return add_and_normalize(x, y, norm, self.dropout if self.training else 0.0)
 
 
 def padding_bias(lengths: Tensor, num_positions: int) -> Tensor:
