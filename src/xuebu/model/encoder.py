@@ -70,7 +70,9 @@ class PretrainingModel(nn.Module):
             self.nsp_head = NextSentenceHead(settings) if settings.nsp_head else None
             self.ngrams: NgramEmbeddings | None = None
             if settings.ngram_embeddings != "none":
-                self.ngrams = NgramEmbeddings(vocab_size, settings.ngram_buckets, settings.hidden_size)
+                self.ngrams = NgramEmbeddings(
+                    vocab_size, settings.ngram_buckets, settings.hidden_size, settings.ngram_dropout
+                )
         self.to_empty(device="cpu")
         self.initialize(torch.Generator().manual_seed(0) if generator is None else generator)
 

@@ -107,14 +107,19 @@ class NgramEmbeddings(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, vocab_size: int, num_buckets: int, hidden_size: int) -> None:
+    def __init__(self, vocab_size: int, num_buckets: int, hidden_size: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.vocab_size, self.num_buckets = vocab_size, num_buckets
+        self.vocab_size, self.num_buckets, self.dropout = vocab_size, num_buckets, dropout
         self.register_buffer("scale", torch.empty(()), persistent=False)
         self.table = nn.Parameter(torch.empty(len(CONTEXTS) * num_buckets, hidden_size))
 
     def forward(self, input_ids: Tensor, positions: Tensor, rows: Rows) -> Tensor:
         """Return [m, h]; arguments as in `context_buckets`."""
         buckets = context_buckets(input_ids, positions, rows, self.vocab_size, self.num_buckets)
-        summed = functional.embedding_bag(buckets, self.table, mode="sum", sparse=self.table.device.type == "cpu")
+        weights = None
+        if self.dropout and self.training:
+            kept = torch.rand(buckets.shape, device=buckets.device) >= self.dropout
+            weights = kept.to(self.table.dtype) / (1.0 - self.dropout)
+        sparse = self.table.device.type == "cpu"
+        summed = functional.embedding_bag(buckets, self.table, mode="sum", sparse=sparse, per_sample_weights=weights)
         return summed * self.scale

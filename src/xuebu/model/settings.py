@@ -69,6 +69,8 @@ class ModelSettings:
     added to the input of the encoder, to that of the masked-token head, or to that of its decoder."""
     ngram_buckets: Annotated[int, Range(2, 2**26)] = 131_072
     """Embeddings for each of the five kinds of context, a power of two; contexts of one hash share one."""
+    ngram_dropout: Annotated[float, Range(0.0, 0.9)] = 0.0
+    """Dropout of single contexts' embeddings: rare long contexts then learn less by heart what short ones can tell."""
     ngram_extra: Annotated[float, Range(0.0, 1.0)] = 0.0
     """While training, the n-gram embeddings also predict tokens that are not masked, by themselves, and the decoder
     learns from it: at so many positions, as a share of all (ngram_embeddings = "head" or "decoder")."""

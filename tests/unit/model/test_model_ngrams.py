@@ -104,6 +104,24 @@ def test_the_sum_and_its_gradient():
     torch.testing.assert_close(module(ids, places, rows_of(ids)), 0.5 * summed)
 
 
+def test_dropout_leaves_out_whole_contexts_and_keeps_the_mean():
+    ids = torch.randint(0, VOCAB, (3000,), generator=generator())
+    places = torch.arange(10, 2990)
+    module = NgramEmbeddings(VOCAB, 64, 8, dropout=0.4)
+    torch.nn.init.ones_(module.table)
+    module.scale.fill_(1.0)
+    torch.manual_seed(1)
+    found = module(ids, places, rows_of(ids)).detach()
+    assert torch.equal(found, found[:, :1].expand_as(found))  # a context is there for all numbers or for none
+    counts = found[:, 0] * 0.6
+    torch.testing.assert_close(counts, counts.round(), atol=1e-4, rtol=0)
+    share = float(counts.sum()) / (5 * len(places))
+    assert abs(share - 0.6) < 5 * (0.24 / (5 * len(places))) ** 0.5
+    torch.manual_seed(1)
+    assert torch.equal(module(ids, places, rows_of(ids)), found)
+    assert (module.eval()(ids, places, rows_of(ids)) == 5.0).all()
+
+
 @pytest.mark.parametrize("place", ["input", "head", "decoder"])
 def test_padding_and_layout_change_nothing(place):
     model = PretrainingModel(dataclasses.replace(SMALL, ngram_embeddings=place), VOCAB, generator()).eval()

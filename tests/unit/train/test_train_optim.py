@@ -101,6 +101,7 @@ def test_a_run_with_everything_resumes_exactly(place, start, resume, records, re
     model = {
         "ngram_embeddings": place,
         "ngram_buckets": 64,
+        "ngram_dropout": 0.2,
         "ngram_extra": 0.0 if place == "input" else 0.5,
         "layer": "modern",
         "positions": "rotary",
