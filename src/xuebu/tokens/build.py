@@ -1,4 +1,4 @@
-"""Building a token store: documents in a stream, memory bounded by the longest document."""
+"""Building a token store: documents in a stream, memory bounded by some hundred thousand characters or a document."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from xuebu.corpus.document import SentenceDocument
 from xuebu.errors import InputError, StoreError
@@ -19,12 +20,16 @@ from xuebu.tokens.columns import BitWriter, ColumnWriter, file_facts, map_column
 from xuebu.tokens.segmenters import Segmenter, make_segmenter
 from xuebu.tokens.settings import StoreSettings
 from xuebu.tokens.store import COLUMNS, FORMAT, METADATA, POOLS, Store, content_digest, shard_files, token_dtype
-from xuebu.tokens.vocab import Vocabulary
+from xuebu.tokens.vocab import Located, Vocabulary
 from xuebu.tokens.words import token_word_starts
 
 _OWN_FILE = re.compile(rf"(tokens|words)-\d{{5,}}\.bin|({'|'.join(COLUMNS)})\.bin|{POOLS}|\..*\.partial")
 _DOCUMENTS_AT_ONCE = 65_536  # when sorting sentences by pool
+_CHARACTERS_AT_ONCE = 1 << 18  # when encoding and writing
 _REPORT_EVERY = 256  # documents
+
+Bool = npt.NDArray[np.bool_]
+Int64 = npt.NDArray[np.int64]
 
 
 def build_store(
@@ -122,46 +127,91 @@ class _Writer:
         self._columns = {name: ColumnWriter(out / f"{name}.bin", COLUMNS[name]) for name in streamed}
         self._columns["sentence_offsets"].append([0])
         self._columns["document_offsets"].append([0])
+        self._waiting: list[SentenceDocument] = []
+        self._num_waiting = 0
         self._tokens: ColumnWriter | None = None
         self._words: BitWriter | None = None
 
     def add(self, document: SentenceDocument) -> None:
-        """Append one document."""
-        text, ids, places, offsets = self._vocabulary.locate(document.sentences)
-        _check(document, offsets)
-        try:
-            starts = token_word_starts(text, ids, places, self._continues_word, self._segmenter)
-        except (InputError, StoreError) as error:
-            raise type(error)(f"{_where(document)}: {error}") from None
-        self._write_tokens(ids, starts)
-        num_sentences = len(document.sentences)
-        gap_before = np.zeros(num_sentences, dtype=np.bool_)
-        gap_before[[0, *document.gaps]] = True
-        pool = self._pools.setdefault((document.source, document.script), len(self._pools))
+        """Append one document; it is written together with others."""
+        _check(document)
+        self._waiting.append(document)
+        self._num_waiting += sum(map(len, document.sentences))
+        self.num_documents += 1
+        if self._num_waiting >= _CHARACTERS_AT_ONCE:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        documents, self._waiting, self._num_waiting = self._waiting, [], 0
+        if not documents:
+            return
+        located = self._vocabulary.locate([sentence for document in documents for sentence in document.sentences])
+        bounds = np.cumsum([0, *(len(document.sentences) for document in documents)])
+        empty = np.flatnonzero(np.diff(located.offsets) == 0)
+        if empty.size:
+            number = int(np.searchsorted(bounds, empty[0], side="right")) - 1
+            raise InputError(
+                f"{_where(documents[number])}: sentence {empty[0] - bounds[number]} is nothing but white space or "
+                "control characters; build the corpus again"
+            )
+        starts = self._word_starts(documents, located, bounds)
+        self._write_tokens(located.ids, starts, located.offsets[bounds])
+        gap_before = np.zeros(int(bounds[-1]), dtype=np.bool_)
+        gap_before[bounds[:-1]] = True
+        for first, document in zip(bounds.tolist(), documents, strict=False):
+            gap_before[[first + gap for gap in document.gaps]] = True
+        groups = [key_of("group", document.group) for document in documents]
+        keys = [key_of("document", document.source, document.id) for document in documents]
+        pools = self._pools
         columns = self._columns
-        columns["sentence_offsets"].append(self.num_tokens + offsets[1:])
+        columns["sentence_offsets"].append(self.num_tokens + located.offsets[1:])
         columns["gap_before"].append(gap_before)
         columns["anchors"].append(self._num_sentences + np.flatnonzero(~gap_before[1:]))
-        columns["document_offsets"].append([self._num_sentences + num_sentences])
-        columns["document_group"].append(np.array([key_of("group", document.group)], dtype=np.uint64).view(np.int64))
-        key = key_of("document", document.source, document.id)
-        columns["document_key"].append(np.array([key], dtype=np.uint64))
-        columns["document_pool"].append([pool])
-        self.num_tokens += len(ids)
-        self.num_documents += 1
-        self._num_sentences += num_sentences
+        columns["document_offsets"].append(self._num_sentences + bounds[1:])
+        columns["document_group"].append(np.array(groups, dtype=np.uint64).view(np.int64))
+        columns["document_key"].append(np.array(keys, dtype=np.uint64))
+        columns["document_pool"].append([pools.setdefault((one.source, one.script), len(pools)) for one in documents])
+        self.num_tokens += len(located.ids)
+        self._num_sentences += int(bounds[-1])
         self._num_words += int(starts.sum())
-        self._num_unknown += int((ids == self._vocabulary.unk_id).sum())
+        self._num_unknown += int((located.ids == self._vocabulary.unk_id).sum())
 
-    def _write_tokens(self, ids: np.ndarray[Any, Any], starts: np.ndarray[Any, Any]) -> None:
-        if self._tokens is not None and self._tokens.length + len(ids) > self._shard_tokens:
-            self._close_shard()
-        if self._tokens is None or self._words is None:
-            token_files, word_files = shard_files(len(self._shards) + 1)
-            self._tokens = ColumnWriter(self._out / token_files[-1], self._dtype)
-            self._words = BitWriter(self._out / word_files[-1])
-        self._tokens.append(ids)
-        self._words.append(starts)
+    def _word_starts(self, documents: list[SentenceDocument], located: Located, bounds: Int64) -> Bool:
+        """Return the word starts of some documents; a segmenter sees one at a time."""
+        text, ids, places, offsets, ends = located
+        if self._segmenter.cut is None:
+            return token_word_starts(text, ids, places, self._continues_word, self._segmenter)
+        parts: list[Bool] = []
+        for first, last, document in zip(bounds[:-1].tolist(), bounds[1:].tolist(), documents, strict=True):
+            begin = int(ends[first - 1]) + 1 if first else 0
+            tokens = slice(int(offsets[first]), int(offsets[last]))
+            own = text[begin : int(ends[last - 1])]
+            try:
+                parts.append(
+                    token_word_starts(own, ids[tokens], places[tokens] - begin, self._continues_word, self._segmenter)
+                )
+            except (InputError, StoreError) as error:
+                raise type(error)(f"{_where(document)}: {error}") from None
+        return np.concatenate(parts)
+
+    def _write_tokens(self, ids: npt.NDArray[np.int32], starts: Bool, bounds: Int64) -> None:
+        """Write the tokens of documents, as many at once as fit into a shard."""
+        first = 0
+        while first < len(bounds) - 1:
+            room = self._shard_tokens - (0 if self._tokens is None else self._tokens.length)
+            last = int(np.searchsorted(bounds, bounds[first] + room, side="right")) - 1
+            if last <= first and self._tokens is not None:
+                self._close_shard()
+                continue
+            last = max(last, first + 1)  # a longer document gets a shard of its own
+            if self._tokens is None or self._words is None:
+                token_files, word_files = shard_files(len(self._shards) + 1)
+                self._tokens = ColumnWriter(self._out / token_files[-1], self._dtype)
+                self._words = BitWriter(self._out / word_files[-1])
+            tokens = slice(int(bounds[first]), int(bounds[last]))
+            self._tokens.append(ids[tokens])
+            self._words.append(starts[tokens])
+            first = last
 
     def _close_shard(self) -> None:
         if self._tokens is not None and self._words is not None:
@@ -172,6 +222,7 @@ class _Writer:
 
     def finish(self) -> dict[str, Any]:
         """Close all files, write the tables of pools, and return the metadata."""
+        self._write_waiting()
         self._close_shard()
         num_anchors = self._columns["anchors"].length
         for name, column in self._columns.items():
@@ -247,16 +298,11 @@ def _where(document: SentenceDocument) -> str:
     return f"document {document.id!r} of {document.source!r}"
 
 
-def _check(document: SentenceDocument, offsets: np.ndarray[Any, Any]) -> None:
-    """Raise InputError unless the document has sentences with tokens and possible gaps."""
+def _check(document: SentenceDocument) -> None:
+    """Raise InputError unless the document has sentences and possible gaps."""
     where = _where(document)
     if not document.sentences:
         raise InputError(f"{where}: has no sentence; build the corpus again")
-    empty = np.flatnonzero(np.diff(offsets) == 0)
-    if empty.size:
-        raise InputError(
-            f"{where}: sentence {empty[0]} is nothing but white space or control characters; build the corpus again"
-        )
     gaps = list(document.gaps)
     if gaps != sorted(set(gaps)) or (gaps and not (gaps[0] >= 1 and gaps[-1] < len(document.sentences))):
         raise InputError(f"{where}: gaps {gaps[:5]} must increase from 1 to below {len(document.sentences)}")

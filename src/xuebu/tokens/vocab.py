@@ -32,12 +32,14 @@ class Located(NamedTuple):
         ids: int32[N].
         places: int64[N], the first character of each token in `text`, never falling.
         offsets: int64[number of texts + 1], where the ids of each text begin and end.
+        ends: int64[number of texts], where each text ends in `text`.
     """
 
     text: str
     ids: npt.NDArray[np.int32]
     places: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class Vocabulary:
         ends = np.cumsum(np.fromiter(map(len, normalized), dtype=np.int64, count=len(texts))) + np.arange(len(texts))
         offsets = np.zeros(len(texts) + 1, dtype=np.int64)
         offsets[1:] = np.searchsorted(places, ends)
-        return Located(text, ids, places, offsets)
+        return Located(text, ids, places, offsets, ends)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return the ids of many texts end to end, as `encode` gives them, and where each text begins and ends.

@@ -186,7 +186,9 @@ def test_a_finished_store_is_opened_and_another_one_refused(tmp_path, documents)
         build(tmp_path / "s", documents, vocabulary=Vocabulary(VOCABULARY.tokens[:-1]))
 
 
-def test_an_interrupted_build_is_built_anew(tmp_path, documents):
+def test_an_interrupted_build_is_built_anew(monkeypatch, tmp_path, documents):
+    monkeypatch.setattr("xuebu.tokens.build._CHARACTERS_AT_ONCE", 1)
+
     def interrupted():
         yield from documents[:50]
         raise KeyboardInterrupt
@@ -272,3 +274,25 @@ def test_impossible_documents_are_refused(tmp_path, sentences, gaps, message):
 def test_an_empty_split_is_refused(tmp_path):
     with pytest.raises(InputError, match="no documents to store"):
         build(tmp_path / "s", [])
+
+
+@pytest.mark.parametrize("segmenter", ["none", "rjieba"])
+@pytest.mark.parametrize("shard_tokens", [5, 40, 10_000])
+def test_documents_written_together_are_as_those_written_alone(tmp_path, monkeypatch, segmenter, shard_tokens):
+    documents = [
+        SentenceDocument(
+            id=str(n),
+            title="",
+            group=str(n % 3),
+            source="ab"[n % 2],
+            sentences=("天地" * (n % 4 + 1), "玄 e\u0301黄"),
+            gaps=(1,) * (n % 2),
+        )
+        for n in range(12)
+    ]
+    settings = StoreSettings(segmenter=segmenter, shard_tokens=shard_tokens)
+    together = build_store(documents, VOCABULARY, tmp_path / "together", settings, corpus_digest="")
+    monkeypatch.setattr("xuebu.tokens.build._CHARACTERS_AT_ONCE", 1)
+    alone = build_store(documents, VOCABULARY, tmp_path / "alone", settings, corpus_digest="")
+    assert together.metadata == alone.metadata
+    assert together.num_documents == 12 and together.digest == alone.digest
