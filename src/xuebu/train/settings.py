@@ -32,7 +32,7 @@ class TrainSettings:
     """Peak learning rate of Muon; it follows the schedule of `learning_rate`."""
     muon_momentum: Annotated[float, Range(0.0, 0.9999)] = 0.95
     """Muon's decay of the mean gradient."""
-    ngram_learning_rate: Annotated[float, Range(0.0, 1.0)] = 0.1
+    ngram_learning_rate: Annotated[float, Range(0.0, 1.0)] = 0.3
     """Peak learning rate of the n-gram embeddings (Adagrad); it follows the schedule of `learning_rate`."""
     ngram_fade_start: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Share of the steps after which the n-gram embeddings fade out; 1: they stay."""
