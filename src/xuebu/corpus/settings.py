@@ -69,6 +69,10 @@ class CorpusSettings:
     """Share of the groups (titles) that is held out; 0 holds nothing out. 2,000 held-out predictions take about 14,000
     characters: a corpus of a million documents has enough with 0.005."""
 
+    shared_run: Annotated[int, Range(8, 1_000)] = 20
+    """A held-out document with three or more runs of so many characters that are also in training is refused. Scripts
+    of letters want about 64: twenty letters are four words."""
+
     txt_documents: TxtDocuments = "file"
     """What a document is in a .txt file: the whole "file", or lines up to the next "blank-line"."""
 

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from xuebu.corpus.overlap import RunIndex, run_hashes, shares_text, shown_runs
 
@@ -21,6 +22,16 @@ def test_run_hashes_are_equal_exactly_where_runs_are() -> None:
     )
     assert run_hashes("十" * 19).size == 0
     assert run_hashes("十" * 20).size == 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 20, 37, 64])
+def test_runs_of_any_length(length: int) -> None:
+    text = "".join(np.random.default_rng(length).choice(list("甲乙丙a"), 300))
+    hashes = run_hashes(text, length).tolist()
+    runs = [text[place : place + length] for place in range(len(text) - length + 1)]
+    assert len(hashes) == len(runs)
+    assert len(set(hashes)) == len(set(runs)) == len(set(zip(hashes, runs, strict=True)))
+    assert run_hashes(text[: length - 1], length).size == 0
 
 
 def text_of(chooser: random.Random, length: int) -> str:
