@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from xuebu.history.series import Floats
 
 Law = Literal["power_law", "broken_power_law", "logarithmic", "saturating", "weibull"]
-LAWS: tuple[Law, ...] = get_args(Law)
 
 # Prior mass of each law: three quarters to those that never stop growing, which scaling studies find (Hestness et al.
 # 2017; Kaplan et al. 2020), one quarter to those that do.
@@ -50,21 +49,6 @@ class LawGrid:
     basis: Floats
     law: tuple[Law, ...]
     prior: Floats
-
-
-def formula_of_law(law: Law) -> str:
-    """Return the basis of a law in words; x is the progress in units of the progress so far."""
-    match law:
-        case "power_law":
-            return "((x + delay) / (1 + delay)) ** -exponent"
-        case "broken_power_law":
-            return "x ** -c1 * (1 + (x / x0) ** 3) ** (-(c2 - c1) / 3), over its value at 1"
-        case "logarithmic":
-            return "1 - log((x + delay) / (1 + delay)) / 2"
-        case "saturating":
-            return "exp(-(x - 1) / scale)"
-        case "weibull":
-            return "exp(-(x / scale) ** k + (1 / scale) ** k)"
 
 
 def law_grid(x: Floats) -> LawGrid:
