@@ -192,24 +192,28 @@ def read_json(path: Path) -> Any:
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename in it survives a power cut."""
-    sync_file(folder)
-
-
-def sync_file(path: Path) -> None:
-    """Flush a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with naming(path):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file in place: for files that nobody trusts before something else says that they are whole."""
+def write_bytes(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a file in place: for files that nobody trusts before something else says that they are whole.
+
+    Args:
+        path: of the file.
+        data: all of it.
+        sync: whether it must survive a power cut from then on.
+    """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        with path.open("wb") as stream:
+            stream.write(data)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
 
 
 @contextmanager

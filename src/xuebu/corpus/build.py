@@ -55,6 +55,7 @@ __all__ = ["HELD_OUT_NAME", "REFUSED_NAME", "STEPS", "TRAIN_NAME", "build_corpus
 
 WORK_NAME = ".unfinished"
 
+_CHANGED = "the input is not what it was before the interruption: beginning anew"
 _FORMAT = 1  # of what lies in the work folder; another one is not gone on with
 
 _NEAR_FILES = ("signatures", "items.npz", "groups.json")
@@ -127,7 +128,11 @@ def build_corpus(
     can_go_on = reader is not None and not reader.hub
     try:
         with Workers(workers) as pool:
-            work = _read(documents, _begun(out, settings, can_go_on, progress), pool, progress)
+            if can_go_on:
+                work = begin_work(out, settings, "", progress)
+            else:
+                work = _emptied(Work(out / WORK_NAME, settings, survives=False))
+            work = _read(documents, work, pool, progress)
             refuse_empty(work, reader, progress)
             steps = steps_for(settings)
             with progress.task("deduplicate, hold out", sum(step.num_tasks(work) for step in steps), "tasks") as task:
@@ -146,14 +151,29 @@ def build_corpus(
             shutil.rmtree(out / WORK_NAME, ignore_errors=True)
 
 
-def _begun(out: Path, settings: CorpusSettings, can_go_on: bool, progress: Progress) -> Work:
-    """Return the folder to work in: that of an interrupted build with the same settings, or an empty one."""
-    work = Work(out / WORK_NAME, settings, survives=can_go_on)
+def begin_work(out: Path, settings: CorpusSettings, identity: str, progress: Progress) -> Work:
+    """Return the folder to work in: that of an interrupted build of the same settings and input, or an empty one.
+
+    Args:
+        out: the corpus folder.
+        settings: of the corpus.
+        identity: of the input; "" where it is not known yet.
+        progress: where it is noted that an unfinished build is gone on with.
+    """
+    work = Work(out / WORK_NAME, settings)
     path = work.folder / "build.json"
-    if can_go_on and path.exists() and read_json(path) == _facts(settings):
+    if path.exists() and read_json(path) == _facts(settings):
         progress.note(f"{work.folder}: an unfinished build of these settings; going on with it")
-        return work
-    return _emptied(work)
+        if not identity:
+            return work
+        if not work.is_done_for_another("input", 0, identity):
+            work.done("input", 0, {}, identity)
+            return work
+        progress.note(_CHANGED)
+    work = _emptied(work)
+    if identity:
+        work.done("input", 0, {}, identity)
+    return work
 
 
 def _emptied(work: Work) -> Work:
@@ -191,7 +211,7 @@ def _read(documents: Iterable[Document], work: Work, pool: Workers, progress: Pr
             meter.add(size)
     identity = sha256_bytes("\n".join(identities).encode())
     if work.is_done_for_another("input", 0, identity):  # later steps may have removed what would be needed again
-        progress.note("the input is not what it was before the interruption: beginning anew")
+        progress.note(_CHANGED)
         return _read(documents, _emptied(work), pool, progress)
     work = replace(work, num_parts=len(identities), identity=identity)
     work.done("input", 0, {})

@@ -22,16 +22,17 @@ UInt32 = npt.NDArray[np.uint32]
 BUCKET_KEYS = 1 << 21
 
 
-def write_table(path: Path, keys: UInt64, values: UInt32) -> None:
+def write_table(path: Path, keys: UInt64, values: UInt32, *, sync: bool = False) -> None:
     """Write keys, sorted, with their values: 8 bytes a key, then 4 a value. Equal keys keep their order.
 
     Args:
         path: of the table.
         keys: uint64[n].
         values: uint32[n].
+        sync: whether it must survive a power cut.
     """
     order = np.argsort(keys, kind="stable")
-    write_bytes(path, keys[order].astype("<u8").tobytes() + values[order].astype("<u4").tobytes())
+    write_bytes(path, keys[order].astype("<u8").tobytes() + values[order].astype("<u4").tobytes(), sync=sync)
 
 
 def read_table(path: Path, low: int = 0, high: int = (1 << 64) - 1) -> tuple[UInt64, UInt32]:
@@ -67,10 +68,10 @@ class Repeats:
     rank: UInt32
     crosses: npt.NDArray[np.bool_]
 
-    def write(self, path: Path) -> None:
-        """Write a table for `read_repeats`."""
+    def write(self, path: Path, *, sync: bool = False) -> None:
+        """Write a table for `read_repeats`; see `write_table`."""
         items = self.part.astype(np.uint64) << np.uint64(32) | self.place
-        write_table(path, items, self.rank << np.uint32(1) | self.crosses)
+        write_table(path, items, self.rank << np.uint32(1) | self.crosses, sync=sync)
 
 
 def read_repeats(part: int, tables: Iterable[Path]) -> Repeats:

@@ -57,7 +57,7 @@ def sieve_documents(work: Work, number: int, documents: Iterable[Document], iden
     groups: list[str] = []
     find_near = work.settings.near_duplicates != "ignore"
     work.part(number, "").mkdir(parents=True, exist_ok=True)
-    writer = DigestWriter(work.part(number, DOCUMENTS), sync=False)
+    writer = DigestWriter(work.part(number, DOCUMENTS), sync=work.survives)
     signatures = work.part(number, "signatures").open("wb") if find_near else None
     try:
         with work.refusing("sieve", number) as refusals:
@@ -98,7 +98,7 @@ def sieve_documents(work: Work, number: int, documents: Iterable[Document], iden
     place_of = np.array(places, dtype=np.float64)
     if find_near:
         np.savez(work.part(number, "items.npz"), allow_pickle=False, places=place_of, **items)
-        write_bytes(work.part(number, "groups.json"), to_json(groups).encode())
+        write_bytes(work.part(number, "groups.json"), to_json(groups).encode(), sync=work.survives)
     else:
         result |= _write_tables(work, number, items, place_of, np.ones(len(place_of), dtype=bool))
     work.done("sieve", number, result, identity)
@@ -113,7 +113,9 @@ def _write_tables(
         for unit in UNITS:
             owned = chosen if unit == "document" else np.repeat(chosen, items[f"{unit}s"].astype(np.int64))
             wanted = np.flatnonzero(owned)
-            write_table(work.part(number, f"{side}.{unit}"), items[unit][wanted], wanted.astype(np.uint32))
+            write_table(
+                work.part(number, f"{side}.{unit}"), items[unit][wanted], wanted.astype(np.uint32), sync=work.survives
+            )
     return {
         "placed_sentences": int(items["sentences"][kept].sum()),
         "train": int((kept & ~is_held_out).sum()),
@@ -155,7 +157,9 @@ def find_near(work: Work, _: int) -> Result:
             elif (group := groups.get(leader, own[place])) != own[place]:
                 changed[place] = group
         start += size
-        write_bytes(work.part(number, REGROUPED), to_json({"dropped": dropped, "groups": changed}).encode())
+        write_bytes(
+            work.part(number, REGROUPED), to_json({"dropped": dropped, "groups": changed}).encode(), sync=work.survives
+        )
     return {}
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from xuebu.corpus.refusals import REASONS, RefusalCount, Refusals
 from xuebu.corpus.settings import CorpusSettings
-from xuebu.files import DigestWriter, read_json, sync_file, to_json, write_atomic, write_bytes
+from xuebu.files import DigestWriter, read_json, sync_folder, to_json, write_atomic, write_bytes
 
 Result = dict[str, Any]
 """What a task counted: plain values."""
@@ -79,15 +79,15 @@ class Work:
         return self._mark(step, number).exists() and not self.is_done(step, number, identity)
 
     def done(self, step: str, number: int, result: Result, identity: str | None = None) -> None:
-        """Say that a task is done; what it wrote is flushed to the disk before."""
+        """Say that a task is done; what it wrote must be on the disk."""
         mark = {"identity": self.identity if identity is None else identity, "result": result}
         path, text = self._mark(step, number), to_json(mark, indent=None)
         if not self.survives:
-            write_bytes(path, text.encode())
+            write_bytes(path, text.encode(), sync=False)
             return
         for folder in (self.part(number, ""), self.bucket(number, ""), self.block(number, "")):
-            for written in [*folder.iterdir(), folder] if folder.exists() else []:
-                sync_file(written)
+            if folder.exists():
+                sync_folder(folder)
         write_atomic(path, text)
 
     def result(self, step: str, number: int = 0) -> Result:
@@ -109,7 +109,7 @@ class Work:
         if not self.settings.write_refused:
             yield Refusals()
             return
-        aside = DigestWriter(self.refused(step, number), sync=False)
+        aside = DigestWriter(self.refused(step, number), sync=self.survives)
         try:
             yield Refusals(aside.write_line)
             aside.close()
