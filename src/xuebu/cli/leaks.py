@@ -31,9 +31,9 @@ class LeaksArguments:
     corpus: Annotated[Path, tyro.conf.Positional]
     """Folder of a built corpus."""
     against: tuple[Path, ...] = ()
-    """Evaluation sets: .jsonl, .json, .tsv or .txt (a text a line), also compressed. Needed."""
+    """Evaluation sets: .jsonl, .json, .tsv, .csv or .txt (a text a line), also compressed. Needed."""
     fields: tuple[str, ...] = ()
-    """Keys of .json and .jsonl, or columns of .tsv, that hold the texts; without, every string that is long enough."""
+    """Keys of .json and .jsonl, or columns of a table, that hold the texts; without, every string."""
     convert: Conversion = "none"
     """Conversion of the evaluation sets' script by OpenCC, where the corpus was converted: "t2s", ..."""
     min_characters: Annotated[int, Range(2, 1000)] = MIN_CHARACTERS

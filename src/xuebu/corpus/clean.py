@@ -109,8 +109,8 @@ def _without_empty_brackets(line: str) -> str:
 
 
 def _last_character(parts: list[str], end: int) -> str:
-    """Return the character before a part, "" where there is none."""
-    return next((parts[place][-1] for place in range(end - 1, -1, -1) if parts[place]), "")
+    """Return the character before a part, white space apart; "" where there is none."""
+    return next((before[-1] for place in range(end - 1, -1, -1) if (before := parts[place].rstrip())), "")
 
 
 def clean_line(text: str) -> str:

@@ -338,6 +338,7 @@ class _Collector:
             revision=page.revision,
             licence=self.site.licence,
             fetched_at=self.wiki.client.timing.now().isoformat(timespec="seconds").replace("+00:00", "Z"),
+            domain=source.name if source.kind in ("search", "category", "links") else "",
         )
         self.journal.write_page(
             document,

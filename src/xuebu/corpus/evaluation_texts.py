@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,12 @@ class EvaluationSet:
 
 
 def read_evaluation_set(path: Path, fields: Sequence[str] = (), *, convert: Conversion = "none") -> EvaluationSet:
-    """Return the texts of a .jsonl, .json, .tsv or .txt file, which may be compressed.
+    """Return the texts of a .jsonl, .json, .tsv, .csv or .txt file, which may be compressed.
 
     Args:
-        path: in a .txt file each line is a text; in .jsonl and .json each string, however deep; in .tsv each cell.
-            Labels and ids are strings too: the comparison passes over what is too short to compare.
-        fields: take only the strings under these keys, or, of a .tsv, the columns that its first line names so.
+        path: in a .txt file each line is a text; in .jsonl and .json each string, however deep; in .tsv and .csv each
+            cell. Labels and ids are strings too: the comparison passes over what is too short to compare.
+        fields: take only the strings under these keys, or, of a table, the columns that its first line names so.
         convert: conversion of the script, where the corpus was converted.
 
     Raises:
@@ -48,17 +49,21 @@ def read_evaluation_set(path: Path, fields: Sequence[str] = (), *, convert: Conv
         case ".json":
             found = _strings(read_json(path), fields)
         case ".tsv":
-            found = _of_tsv(path, fields)
+            found = _of_table((line.split("\t") for _, line in read_lines(path)), path, fields)
+        case ".csv":
+            found = _of_table(csv.reader(f"{line}\n" for _, line in read_lines(path)), path, fields)
         case ".txt":
             if fields:
-                raise ConfigError(f"{path}: a .txt file has no fields; leave out --fields, or give .jsonl or .tsv")
+                raise ConfigError(
+                    f"{path}: a .txt file has no fields; leave out --fields, or give .jsonl, .tsv or .csv"
+                )
             found = (line for _, line in read_lines(path))
         case _:
-            raise InputError(f"{path}: not a kind of evaluation set that is read: .jsonl, .json, .tsv, .txt")
+            raise InputError(f"{path}: not a kind of evaluation set that is read: .jsonl, .json, .tsv, .csv, .txt")
     texts = tuple(convert_script(text, convert) for text in found if text.strip())
     if not texts:
-        under = f" under {', '.join(fields)}" if fields else ""
-        raise InputError(f"{path}: holds no text{under}; name the fields that hold some")
+        under = f" under {', '.join(fields)}; name the fields that hold some" if fields else "; give a file with texts"
+        raise InputError(f"{path}: holds no text{under}")
     return EvaluationSet(str(path), texts)
 
 
@@ -86,13 +91,15 @@ def _strings(value: Any, fields: Sequence[str], wanted: bool = False) -> Iterato
             yield from _strings(each, fields, wanted)
 
 
-def _of_tsv(path: Path, fields: Sequence[str]) -> Iterator[str]:
+def _of_table(rows: Iterable[list[str]], path: Path, fields: Sequence[str]) -> Iterator[str]:
     columns: list[int] | None = None
-    for number, line in read_lines(path):
-        cells = line.split("\t")
-        if fields and columns is None:
-            if missing := [field for field in fields if field not in cells]:
-                raise InputError(f"{path}:{number}: the first line names no column {missing[0]!r}; it has {cells}")
-            columns = [cells.index(field) for field in fields]
-            continue
-        yield from cells if columns is None else (cells[column] for column in columns if column < len(cells))
+    try:
+        for number, cells in enumerate(rows, start=1):
+            if fields and columns is None:
+                if missing := [field for field in fields if field not in cells]:
+                    raise InputError(f"{path}:{number}: the first line names no column {missing[0]!r}; it has {cells}")
+                columns = [cells.index(field) for field in fields]
+                continue
+            yield from cells if columns is None else (cells[column] for column in columns if column < len(cells))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a table with commas: {error}") from None

@@ -26,7 +26,20 @@ from xuebu.files import MAX_LINE_BYTES, Span, open_binary, plain_suffix, read_li
 
 Kind = Literal["text", "json-lines", "wikiextractor", "json", "markdown", "parquet", "dump", "rows", "id-lines"]
 
-FIELDS = ("id", "title", "text", "source", "script", "revision", "revid", "date", "licence", "license", "fetched_at")
+FIELDS = (
+    "id",
+    "title",
+    "text",
+    "source",
+    "script",
+    "revision",
+    "revid",
+    "date",
+    "licence",
+    "license",
+    "fetched_at",
+    "domain",
+)
 """Keys of a line of JSON, or columns of a table, that are read."""
 
 MAX_DOCUMENT_CHARACTERS = 32 * 1024 * 1024
@@ -122,8 +135,8 @@ def read_json_lines(path: Path, name: str, source: str, span: Span | None = None
     """Yield one document a line of JSON: `text`, and where present `id`, `title`, `source`, `script` and more.
 
     Known optional keys: `id` (else "name:line"), `title`, `source`, `script` ("hans" or "hant"), `revision` (or
-    `revid`, or `date`: a dated version), `licence` (or `license`), `fetched_at`. Other keys are ignored, blank lines
-    too. The group is the title, or the id where there is none.
+    `revid`, or `date`: a dated version), `licence` (or `license`), `fetched_at`, `domain`. Other keys are ignored,
+    blank lines too. The group is the title, or the id where there is none.
 
     Raises:
         InputError: a line is not a JSON object, has no `text`, or a key's value is of the wrong type.
@@ -156,6 +169,7 @@ def document_of(record: dict[str, Any], where: str, id: str, source: str) -> Doc
         revision=_field(record, where, "revision", "revid", "date"),
         licence=_field(record, where, "licence", "license"),
         fetched_at=_field(record, where, "fetched_at"),
+        domain=_field(record, where, "domain"),
     )
 
 

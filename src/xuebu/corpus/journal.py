@@ -336,7 +336,7 @@ class Journal:
     def write_page(self, document: Document, **fields: Any) -> None:
         """Append a document, then the line that vouches for it; `fields` as in a line of kind "page"."""
         assert self._pages is not None
-        names = ("id", "title", "text", "source", "script", "revision", "licence", "fetched_at")
+        names = ("id", "title", "text", "source", "script", "revision", "licence", "fetched_at", "domain")
         record = {name: value for name in names if (value := getattr(document, name))}
         line = json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
         self._pages.write(line)

@@ -23,7 +23,7 @@ def test_a_document_keeps_title_id_revision_licence_and_time(tmp_path):
     assert document == {
         "id": "101", "title": "书", "text": "书是人类进步的阶梯。\n读书要专心。",
         "source": "testwiki", "script": "hans", "revision": "9101",
-        "licence": "CC BY-SA 4.0", "fetched_at": "2026-01-01T00:00:00Z",
+        "licence": "CC BY-SA 4.0", "fetched_at": "2026-01-01T00:00:00Z", "domain": "书是",
     }  # fmt: skip
     assert (status.why, status.pages, status.requests) == ("exhausted", 1, 3)
     (read,) = read_documents([tmp_path / "pages.jsonl"])

@@ -93,6 +93,8 @@ def test_evaluation_sets_come_in_four_kinds(tmp_path):
         stream.write(json.dumps({"text_a": RIVER, "label": 1}) + "\n\n" + json.dumps({"text_a": MARKET}) + "\n")
     assert read_evaluation_set(tmp_path / "a.json").texts == (RIVER, MARKET, "q1")
     assert read_evaluation_set(tmp_path / "a.json", ["context"]).texts == (RIVER,)
+    (tmp_path / "b.csv").write_text(f'label,sentence\n1,"{RIVER}"\n0,"他说：""{MARKET}"""\n')
+    assert read_evaluation_set(tmp_path / "b.csv", ["sentence"]).texts == (RIVER, f'他说："{MARKET}"')
     assert read_evaluation_set(tmp_path / "b.tsv").texts == ("label", "sentence", "1", RIVER, "0", MARKET)
     assert read_evaluation_set(tmp_path / "b.tsv", ["sentence"]).texts == (RIVER, MARKET)
     assert read_evaluation_set(tmp_path / "c.txt").texts == (RIVER, MARKET)
@@ -109,7 +111,9 @@ def test_traditional_sets_are_converted_if_asked(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "fields", "error", "message"),
     [
-        ("a.csv", "x", (), InputError, "not a kind"),
+        ("a.pdf", "x", (), InputError, "not a kind"),
+        ("a.txt", "\n", (), InputError, "holds no text; give a file with texts"),
+        ("a.csv", "a,b\n1,2\n", ("c",), InputError, "names no column 'c'"),
         ("a.jsonl", "{}\n{", (), InputError, "a.jsonl:2: not JSON"),
         ("a.jsonl", '{"a": 1}\n', (), InputError, "holds no text"),
         ("a.jsonl", '{"a": "b"}\n', ("c",), InputError, "no text under c"),
