@@ -12,6 +12,9 @@ NATIVE_SETTINGS = {
     # of preset mini once grew to 9 GB. A run needs about 200 now (see batches/packing.py); with room for 64 it would
     # compile anew at every step, which takes a third of the time of preset tiny.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
+    # Torch asks for pages of 2 MB where Linux gives them only on request ("madvise"): 1.05 to 1.2 times the speed on a
+    # processor, and a third of the page faults.
+    "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 
