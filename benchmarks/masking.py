@@ -5,7 +5,7 @@ a training step of preset mini over as many tokens on all cores: from the CPU se
 some of them, the fastest of all rounds. The collator gets rows that are tokenized, with their special tokens marked,
 and pads and masks them.
 
-Then whole words: one Chinese sentence of 30 characters is masked 400 times by the collator's `whole_word_mask` and by
+Then whole words: one Chinese sentence of 31 characters is masked 400 times by the collator's `whole_word_mask` and by
 xuebu's word bits; exit code 1 if xuebu masks words in part, or the sentence all or nothing.
 
 Text: Chinese Wikipedia where XUEBU_SHARED_DATA names it, else the built-in sample. The rate on 16 cores is 16 times

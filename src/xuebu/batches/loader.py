@@ -42,10 +42,10 @@ class Loader:
     def __init__(self, store: Store, vocabulary: Vocabulary, settings: BatchSettings, seed: int) -> None:
         if store.vocabulary_digest != vocabulary.digest:
             raise StoreError(f"{store.folder}: built with another vocabulary; build the store again")
-        if settings.mask_unit == "pmi" and not store.segmenter.startswith("pmi"):
+        if settings.mask_unit == "pmi" and not store.segmenter.startswith("statistics"):
             raise StoreError(
                 f'{store.folder}: `batches.mask_unit` = "pmi" needs a store cut by collocations, and this one is cut '
-                f'by {store.segmenter}; build it with `store.segmenter` = "pmi", or mask by "word"'
+                f'by {store.segmenter}; build it with `store.segmenter` = "statistics", or mask by "word"'
             )
         self.store, self.vocabulary, self.settings, self.seed = store, vocabulary, settings, seed
         self.samples = find_samples(store, settings)

@@ -42,8 +42,8 @@ class BatchSettings:
     mask_rate_steps: Annotated[int, Range(0)] = 0
     """Step at which `final_mask_rate` is reached; from there on it stays."""
     mask_unit: Literal["character", "word", "ngram", "span", "pmi"] = "character"
-    """What is chosen: single tokens; whole words; 1 to 4 words (MacBERT); spans of words (SpanBERT); collocations of a
-    store cut by the PMI segmenter. Words are those of the store's word-start bits."""
+    """What is chosen: single tokens; whole words; 1 to 4 words (MacBERT); spans of words (SpanBERT); collocations,
+    the words of a store with `store.segmenter` "statistics". Words are those of the store's word-start bits."""
     ngram_weights: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
     """With `ngram`: share of units of 1, 2, ... words (MacBERT's); none is longer than what a sequence has to mask."""
     span_end: Annotated[float, Range(0.01, 1.0)] = 0.2

@@ -188,6 +188,8 @@ def _loader_of_text(asked: MaskArguments, text: str, work: Path) -> Loader:
         raise ConfigError('a text holds no pairs; leave `sequences` = "pairs" to a store')
     document = SentenceDocument(id="text", title="", group="text", source="text", sentences=sentences)
     store_settings = load_recipe(asked.recipe).store if asked.recipe else StoreSettings()
+    if store_settings.segmenter == "statistics":
+        raise ConfigError('a text is too little to learn words from (`store.segmenter` = "statistics"); name a store')
     progress = make_progress(Console(stderr=True, highlight=False))
     store = build_store([document], vocabulary, work / "store", store_settings, corpus_digest="", progress=progress)
     return Loader(store, vocabulary, settings, asked.seed)
