@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 from xuebu.cli.flags import OptionalPath, parse
 from xuebu.cli.screen import make_console, make_progress, print_plain
 from xuebu.config import check_settings
 from xuebu.corpus.collect import Plan, collect
 from xuebu.corpus.collect_status import CollectStatus, read_status
-from xuebu.corpus.coverage import read_character_list
+from xuebu.corpus.coverage import read_character_list, standard_lists
 from xuebu.corpus.journal import PAGES_NAME
 from xuebu.corpus.mediawiki import Form
 from xuebu.corpus.politeness import PoliteClient, Politeness
@@ -31,9 +32,9 @@ from xuebu.progress import Progress
 class CollectArguments:
     """Collect documents from a MediaWiki such as Wikipedia, politely; the same command goes on after an interruption.
 
-    Without a source, the 59 domain keywords of the published study are searched. With a goal (--characters, --table),
-    the next request goes to the source that has lately brought most new characters a request, and single missing
-    characters are searched for too.
+    Without a source, the 59 domain keywords of the published study are searched. With a goal (--characters, --standard,
+    --table), the next request goes to the source that has lately brought most new characters a request, and single
+    missing characters are searched for too.
     """
 
     out: Path
@@ -60,6 +61,8 @@ class CollectArguments:
     """Take random pages, without end."""
     characters: int = 0
     """Goal: stop at so many distinct Han characters (of the tables, if there are some); 0: no such goal."""
+    standard: tuple[Literal[1, 2, 3], ...] = ()
+    """Goal: the standard characters of these levels, 1 2 3 for all 8,105."""
     table: tuple[Path, ...] = ()
     """Files of characters, one a line, that count for the goal; without --characters, all of them are to be found."""
     sources_only: bool = False
@@ -135,7 +138,8 @@ def _plan(asked: CollectArguments) -> Plan:
         raise ConfigError("a keyword, category or title is empty")
     if not sources:
         sources = [Source("search", keyword) for keyword in domains()]
-    table = tuple(dict.fromkeys(each for path in asked.table for each in read_character_list(path).characters))
+    lists = [*(standard_lists()[level - 1] for level in asked.standard), *map(read_character_list, asked.table)]
+    table = tuple(dict.fromkeys(character for each in lists for character in each.characters))
     if asked.characters < 0:
         raise ConfigError(f"`characters` must be at least 0, not {asked.characters}")
     return Plan(

@@ -50,6 +50,8 @@ def test_sources_goal_and_limits(monkeypatch, tmp_path):
     )  # fmt: skip
     plan, _ = plan_of(monkeypatch, tmp_path, "--characters", "2", "--table", str(tmp_path / "a.txt"))
     assert plan.goal == Goal(2, ("一", "二")) and plan.search_characters
+    plan, _ = plan_of(monkeypatch, tmp_path, "--standard", "1", "3")
+    assert plan.goal.count == 3500 + 1605 == len(plan.goal.table) and {"一", "䲢"} <= set(plan.goal.table)
 
 
 @pytest.mark.parametrize(
