@@ -160,3 +160,16 @@ def test_an_unfinished_run_answers_from_its_newest_whole_checkpoint(model, tmp_p
         (folder / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match="no checkpoint is whole"):
         load_for_inference(run.path)
+
+
+def test_a_model_of_pieces_fills_and_names_the_words_it_cannot_read(tmp_path):
+    special = ("[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    vocabulary = Vocabulary((*special, *"学习，", "a", "##b"), "wordpiece", True)
+    model = PretrainingModel(SETTINGS, vocabulary.num_tokens, torch.Generator().manual_seed(1))
+    save_pretrained(model, vocabulary, tmp_path / "model")
+    loaded, reread = load_for_inference(tmp_path / "model")
+    assert reread == vocabulary
+    (fill,) = fill_mask(loaded, reread, "学[MASK]，AB xyz 鸟xyz", top_k=vocabulary.num_tokens)
+    assert fill.position == 2
+    assert fill.unknown_characters == ("xyz", "鸟")
+    assert sum(candidate.probability for candidate in fill.candidates) == pytest.approx(1, abs=1e-5)
