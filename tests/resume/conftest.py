@@ -40,9 +40,9 @@ class Worker:
         assert self.read() == "ready"
 
     def read(self):
-        """The next line, within two minutes."""
+        """The next line, within ten minutes: machines can be busy."""
         try:
-            return self.lines.get(timeout=120)
+            return self.lines.get(timeout=600)
         except queue.Empty:
             pytest.fail(f"no answer; {self.said()}")
 

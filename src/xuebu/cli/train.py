@@ -20,7 +20,8 @@ from xuebu.train.changes import FREE_KEYS, ROUNDING_KEYS
 from xuebu.train.settings import Recipe
 
 DEFAULT_RECIPE = "sample"
-BUDGETS = ("time budget", "money budget")
+# Reasons to stop that are no failure, and what lets the run go on.
+BUDGETS = {"time budget": " --train.max-hours MORE", "money budget": " --train.max-cost MORE"}
 _RESUME_FLAGS = ("--resume", "--inexact", "--steps", "--processes", "--help")
 
 OptionalSteps = Annotated[int | None, tyro.conf.arg(metavar="INT")]
@@ -130,11 +131,12 @@ def _train(asked: TrainArguments, own_recipe: Recipe | None) -> int:
         return 0 if result.finished or result.reason in BUDGETS else STOP_CODES.get(result.reason, 1)
     path = result.folder.path
     if result.analysis is None:
-        several = f" --processes {world.size}" if world.size > 1 else ""
+        flags = f" --processes {world.size}" if world.size > 1 else ""
+        flags += BUDGETS.get(result.reason, "")  # the old one would stop the run at once
         print_plain(
             console,
             f"stopped ({result.reason}) and saved at step {result.step:,}; go on with: xuebu train --resume {path}"
-            f"{several}",
+            f"{flags}",
         )
         return 0 if result.reason in BUDGETS else STOP_CODES.get(result.reason, 1)
     print_run(console, path, result.analysis)

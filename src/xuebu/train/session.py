@@ -99,9 +99,11 @@ def start_run(
             progress.note(line)
         cut, total = trainer.loader.count_cut_tokens(), data[0].num_tokens
         if cut:
+            filled = recipe.batches.sequences in ("segments", "full")
+            where = "their sequence" if filled else f"the first {recipe.batches.sentence_tokens} of their sentence"
             progress.note(
-                f"{cut:,} of {total:,} training tokens ({cut / total:.1%}) stand beyond the first "
-                f"{recipe.batches.sentence_tokens} of their sentence and are not trained on (batches.sequence_length)"
+                f"{cut:,} of {total:,} training tokens ({cut / total:.1%}) stand beyond {where} and are not trained on "
+                "(batches.sequence_length)"
             )
         return _train(trainer, "start")
 
@@ -155,8 +157,9 @@ def resume_run(
             if facts.processes != world.size:
                 changes.append(f"processes was {facts.processes}, is {world.size}")
             if changes and not (inexact or is_relaunch(folder)):
+                again = f"Start {facts.processes} as before, or go" if facts.processes != world.size else "Go"
                 raise ResumeError(
-                    f"{folder.path}: cannot go on exactly: {'; '.join(changes)}. Go on all the same with "
+                    f"{folder.path}: cannot go on exactly: {'; '.join(changes)}. {again} on all the same with "
                     f"`xuebu train --resume {folder.path} --inexact` (an event of the history)"
                 )
             facts = dataclasses.replace(facts, processes=world.size)  # what the next session is held against

@@ -227,7 +227,7 @@ class Trainer:
         """
         with ExitStack() as held:
             held.callback(self.recorder.close)
-            self.recorder.open(self.state.history_bytes)
+            self.world.agree(lambda: self.recorder.open(self.state.history_bytes))
             held.enter_context(self.snapshots)
             self.clock, self.saved = self.state.seconds, self.state.step
             self.model.train()
@@ -238,7 +238,8 @@ class Trainer:
                 self.recorder.mark_place(self.state)
                 if found := list(dict.fromkeys((*changes, *self.inexact))):
                     self.recorder.event("inexact", self.state, changes=found)
-            with self.progress.task("training", self.settings.steps, "steps") as task:
+            total = None if self.settings.schedule_hours else self.settings.steps  # on time, nobody knows how many
+            with self.progress.task("training", total, "steps") as task:
                 task.advance(self.state.step)
                 reason = self._steps(task)
         return Outcome(self.state.step, self._is_over(), reason, self.model)
