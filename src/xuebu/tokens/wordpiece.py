@@ -194,17 +194,16 @@ class WordPieceEncoder:
         known, entries = self._entries(runs)
         starts = known.offsets[entries]
         lengths = known.offsets[entries + 1] - starts
-        counts = (ids >= 0).astype(np.int64)
-        counts[firsts] = lengths
-        ends = np.cumsum(counts)
-        found = np.empty(int(ends[-1]), dtype=np.int32)
-        places = np.empty(len(found), dtype=np.int64)
-        at = ends[single] - 1
-        found[at], places[at] = ids[single], single
-        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        at = np.repeat(ends[firsts] - lengths, lengths) + within
+        before = np.cumsum(lengths) - lengths  # pieces of earlier runs
+        within = np.arange(int(lengths.sum())) - np.repeat(before, lengths)
+        at = np.repeat(np.searchsorted(single, firsts) + before, lengths) + within
+        is_single = np.ones(len(single) + len(at), dtype=np.bool_)
+        is_single[at] = False
         pieces = np.repeat(starts, lengths) + within
-        found[at], places[at] = known.ids[pieces], np.repeat(firsts, lengths) + known.places[pieces]
+        found = np.empty(len(is_single), dtype=np.int32)
+        found[is_single], found[at] = ids.take(single), known.ids[pieces]
+        places = np.empty(len(is_single), dtype=np.int64)
+        places[is_single], places[at] = single, np.repeat(firsts, lengths) + known.places[pieces]
         return found, places
 
     def _single_id(self, character: str) -> int:
