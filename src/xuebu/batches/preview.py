@@ -111,18 +111,21 @@ class MaskReport:
         counts, settings = self.counts, self.settings
         total, chosen = max(counts.maskable, 1), max(counts.predicted, 1)
         low, high = expected_range(counts, settings)
-        asked = f"{counts.expected / total:.2%} ({low / total:.2%} to {high / total:.2%} by chance)"
-        found = [("tokens chosen", f"{self.rate:.2%}", f"{counts.predicted:,} of {counts.maskable:,}", asked)]
+        told, asked = f"{counts.predicted:,} of {counts.maskable:,}", f"{counts.expected / total:.2%}"
+        found = [
+            ("tokens chosen", f"{self.rate:.2%}", told, asked),
+            ("what chance allows", f"{low / total:.2%} to {high / total:.2%}", "", ""),
+        ]
         for name, count, share in shares_of(counts, settings):
             if count or share:
                 found.append((f"became {name}", f"{count / chosen:.2%}", f"{count:,}", f"{share:.2%}"))
         if self.whole_share is not None:
             whole = "100.00%" if settings.mask_unit != "character" else ""
             told = f"{counts.whole_words:,} of {counts.touched_words:,}"
-            found.append(("touched words masked whole", f"{self.whole_share:.2%}", told, whole))
+            found.append(("words masked whole", f"{self.whole_share:.2%}", told, whole))
         if counts.words:
             told = f"{counts.long_words:,} of {counts.words:,}"
-            found.append(("words of two tokens or more", f"{counts.long_words / counts.words:.2%}", told, ""))
+            found.append(("words longer than a token", f"{counts.long_words / counts.words:.2%}", told, ""))
         if self.runs:
             found.append(("chosen tokens in a row", f"{counts.predicted / self.runs:.2f}", f"{self.runs:,} runs", ""))
         for name, (there, masked) in self.by_class.items():
@@ -137,7 +140,7 @@ class MaskReport:
     def summary(self) -> str:
         """Return the figures in plain words, a line each."""
         lines = [
-            f"{name}: {figure} ({counted})" + (f", asked for {asked}" if asked else "")
+            f"{name}: {figure}" + (f" ({counted})" if counted else "") + (f", asked for {asked}" if asked else "")
             for name, figure, counted, asked in self.rows()
         ]
         return "\n".join([*lines, *([self.problem] if self.problem else [])])
