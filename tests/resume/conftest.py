@@ -77,7 +77,7 @@ class Worker:
 
     def close(self):
         self.process.stdin.close()
-        self.process.wait(30)
+        self.process.wait(300)
         self.process.stdout.close()
         self.log.close()
 

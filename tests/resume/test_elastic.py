@@ -61,7 +61,7 @@ class Job:
             return True
         return False
 
-    def wait_until(self, condition, seconds=240):
+    def wait_until(self, condition, seconds=600):
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, self.said()
@@ -97,6 +97,7 @@ def lines_of(path):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_a_machine_fails_and_another_comes(corpus, environment, tmp_path, sharding):

@@ -206,6 +206,7 @@ def test_twenty_injections(injector):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)  # a busy machine needs ten minutes for fifty
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_two_hundred_and_fifty_injections(injector, seed):
     found = injector(seed)

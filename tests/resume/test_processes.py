@@ -141,6 +141,7 @@ def check_other_numbers(worker, folder, facts):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("processes", [1, 2])
 def test_two_hundred_steps_killed_at_every_tenth(worker, recipes, tmp_path, check_equal, processes, tokens):
     """Dropout, eight edges of epochs, kill -9 at steps 10, 20, ..., and inside the saves of 40, 104 and 176."""
