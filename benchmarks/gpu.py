@@ -5,14 +5,18 @@ transformers and accelerate; what is missing is skipped by name. Prints a table,
 
     PYTHONPATH=src python benchmarks/gpu.py [--minutes 8.5] [--smoke]
 
-Texts are random tokens: pairs of 40 to 128 tokens, or packed sequences of 512; 15 % predicted. `--smoke` takes toy
-models on the CPU and shows that every part runs; its figures mean nothing.
+Texts are random tokens: pairs of 40 to 128 tokens, or packed sequences of 512; 15 % predicted. xuebu runs as it trains:
+deterministic kernels, rows laid out and sent to the card, losses and norm looked at once an update. What deterministic
+kernels cost is timed apart, and whether products in fp8 would pay in the feed-forward blocks. The largest case comes
+first; what there is no time for is named. `--smoke` takes toy models on the CPU and shows that every part
+runs; its figures mean nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import sys
 import tempfile
@@ -24,16 +28,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from ceilings import measure_copy, measure_fp8, synchronize
 from machine import facts
 from xuebu.batches.batch import NO_PAIR, Batch
-from xuebu.batches.runs import RunBatch, lay_end_to_end, shape_of
+from xuebu.batches.runs import lay_end_to_end, shape_of
 from xuebu.errors import ConfigError
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.flops import flops_per_token
 from xuebu.model.presets import preset_settings
 from xuebu.model.settings import ModelSettings
 from xuebu.runtime import prepare_environment
-from xuebu.train.machine import Machine, measure_peak
+from xuebu.train.machine import Machine, gpu_has_bf16, measure_peak, set_deterministic
 from xuebu.train.objective import autocast, compile_model, compute_losses
 from xuebu.train.optim import make_optimizer
 from xuebu.train.settings import TrainSettings
@@ -59,12 +64,12 @@ def cases(smoke: bool) -> list[Case]:
     if smoke:
         toy = ModelSettings(num_layers=2, hidden_size=32, num_heads=2, intermediate_size=64, max_positions=64)
         return [Case("toy, pairs to 48", toy, 200, 8, 16, 48), Case("toy, packed 64", toy, 200, 4, 64, 64)]
-    sizes = (("tiny", 21_128), ("mini", 21_128), ("reference", 10_054), ("base", 21_128))
+    sizes = (("base", 21_128), ("reference", 10_054), ("mini", 21_128), ("tiny", 21_128))
     found = []
     for name, vocabulary in sizes:
         settings = dataclasses.replace(preset_settings(name), dropout=0.0, attention_dropout=0.0)
-        found.append(Case(f"{name}, pairs to 128", settings, vocabulary, 1_024, 40, 128))
         found.append(Case(f"{name}, packed 512", settings, vocabulary, 256, 512, 512))
+        found.append(Case(f"{name}, pairs to 128", settings, vocabulary, 1_024, 40, 128))
     return found
 
 
@@ -109,39 +114,45 @@ def machine_of(device: str) -> Machine:
         peak_flops=0.0,
         attention="runs",
         compile=on_gpu,
+        deterministic=on_gpu,
     )
 
 
 class Steps:
-    """xuebu's update, batch after batch; nothing waits for the device."""
+    """xuebu's update, batch after batch, as the trainer does it: rows laid out, one reading of losses and norm."""
 
     def __init__(self, case: Case, machine: Machine, batches: list[Batch]) -> None:
         self.machine, self.batches = machine, batches
-        shape = shape_of(batches, machine.micro_batch_tokens, case.longest)
-        self.laid: list[list[RunBatch]] = [lay_end_to_end(batch, shape) for batch in batches]
+        self.shape = shape_of(batches, machine.micro_batch_tokens, case.longest)
+        set_deterministic(machine.deterministic)
+        forget_graphs()
         self.model = PretrainingModel(case.model, case.vocabulary).to(machine.device).train()
         compile_model(self.model, machine)
         self.optimizer = make_optimizer(self.model, TrainSettings(learning_rate=1e-4))
-        self.padding = 1 - sum(batch.num_tokens for batch in batches) / (
-            shape.num_tokens * sum(len(parts) for parts in self.laid)
-        )
+        laid = [lay_end_to_end(batch, self.shape) for batch in batches]
+        self.padding = 1 - sum(batch.num_tokens for batch in batches) / (self.shape.num_tokens * sum(map(len, laid)))
         self.done = 0
 
-    def gradients(self, number: int) -> None:
-        """Leave the gradient of batch `number` in the parameters."""
+    def gradients(self, number: int) -> torch.Tensor:
+        """Leave the gradient of batch `number` in the parameters; return the summed cross-entropy, on the device."""
         batch, machine = self.batches[number], self.machine
         self.optimizer.zero_grad(set_to_none=True)
+        nats = torch.zeros((), device=machine.device)
         with autocast(machine.device, machine.precision):
-            for micro in self.laid[number]:
+            for micro in lay_end_to_end(batch, self.shape):
                 losses = compute_losses(self.model, micro, machine.device, machine.precision)
                 loss = losses.mlm_nats / batch.num_predictions + losses.nsp_nats / batch.num_rows
                 loss.backward()  # type: ignore[no-untyped-call]
+                nats += losses.mlm_nats.detach()
+        return nats
 
     def __call__(self) -> int:
         """Do an update; return its real tokens."""
         number = self.done % len(self.batches)
-        self.gradients(number)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        nats = self.gradients(number)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, foreach=True)
+        if not torch.stack([nats, norm]).isfinite().all():  # waits for the device, as the trainer does
+            raise SystemExit(f"{self.done} updates: loss or gradient is not finite")
         self.optimizer.step()
         self.done += 1
         return self.batches[number].num_tokens
@@ -157,10 +168,13 @@ class Steps:
         return all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-def synchronize(device: str) -> None:
-    """Wait for the device."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+def forget_graphs() -> None:
+    """Let go of compiled models: the compiler keeps eight of a function and computes the next ones uncompiled."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def time_steps(step: Callable[[], int], device: str, seconds: float) -> tuple[float, float, int]:
@@ -172,8 +186,6 @@ def time_steps(step: Callable[[], int], device: str, seconds: float) -> tuple[fl
     while count < 2 or time.perf_counter() - start < seconds:
         tokens += step()
         count += 1
-        if count % 4 == 0:
-            synchronize(device)  # so that the clock is right; a run waits when it logs
     synchronize(device)
     spent = time.perf_counter() - start
     return tokens / spent, spent / count, count
@@ -203,6 +215,8 @@ def time_trainer(case: Case, batches: list[Batch], device: str, compiled: bool, 
     import transformers
 
     transformers.logging.set_verbosity_error()
+    forget_graphs()
+    set_deterministic(False)  # its own way
     model = case.model
     config = transformers.BertConfig(
         vocab_size=case.vocabulary,
@@ -224,15 +238,17 @@ def time_trainer(case: Case, batches: list[Batch], device: str, compiled: bool, 
 
     class Clock(transformers.TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            synchronize(device)
             clock["steps"] += 1
+            if clock["steps"] == WARM_UP or clock["steps"] % 4 == 0:
+                synchronize(device)  # so that the clock is right
             tokens = counts.pop(0)
             if clock["steps"] <= WARM_UP:
                 clock["start"] = time.perf_counter()
                 return control
             clock["tokens"] += tokens
-            clock["seconds"] = time.perf_counter() - clock["start"]
-            control.should_training_stop = clock["seconds"] >= seconds
+            if clock["steps"] % 4 == 0:
+                clock["seconds"] = time.perf_counter() - clock["start"]
+                control.should_training_stop = clock["seconds"] >= seconds
             return control
 
     with tempfile.TemporaryDirectory() as folder:
@@ -275,27 +291,11 @@ def padded_rows(case: Case, batch: Batch) -> Iterator[dict[str, Any]]:
         }
 
 
-def measure_copy(device: str) -> float:
-    """Return the bytes a second that a copy within the device's memory reads and writes."""
-    source = torch.empty(2**28 if device == "cuda" else 2**24, dtype=torch.float32, device=device)
-    target, best = torch.empty_like(source), float("inf")
-    for _ in range(5):
-        synchronize(device)
-        start = time.perf_counter()
-        target.copy_(source)
-        synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * source.nbytes / best
-
-
-def measure_case(case: Case, machine: Machine, peak: float, deadline: float, left: int) -> dict[str, Any]:
-    """Measure xuebu, and the peers while there is time; print a line for each."""
+def measure_case(case: Case, machine: Machine, peak: float, seconds: float, deadline: float) -> dict[str, Any]:
+    """Measure xuebu for about `seconds`, and the peers while there is time; print a line for each."""
     batches, device = make_batches(case), machine.device
-    seconds = max(0.2, min(8.0, (deadline - time.monotonic()) / (6 * left)))
-    before = num_graphs()
-    steps = Steps(case, machine, batches)
+    steps, before = Steps(case, machine, batches), num_graphs()
     rate, step_seconds, count = time_steps(steps, device, seconds)
-    after = num_graphs()
     row: dict[str, Any] = {
         "case": case.name,
         "tokens_per_second": rate,
@@ -303,11 +303,11 @@ def measure_case(case: Case, machine: Machine, peak: float, deadline: float, lef
         "padding": steps.padding,
         "step_seconds": step_seconds,
         "steps": count,
-        "graphs": after - before,
         "backward_is_deterministic": steps.is_deterministic(),
-        "recompiles": num_graphs() - after,
+        "graphs": num_graphs() - before,
         "peers": {},
     }
+    row["recompiles"] = max(0, row["graphs"] - 1)
     if device == "cuda":
         row["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
     del steps
@@ -320,8 +320,48 @@ def measure_case(case: Case, machine: Machine, peak: float, deadline: float, lef
             row["peers"][title] = {"tokens_per_second": theirs, "xuebu_is_times": rate / theirs}
         except ImportError as error:
             row["peers"][title] = {"skipped": f"{error.name} is not installed"}
+        except torch.OutOfMemoryError:
+            row["peers"][title] = {"skipped": "out of memory"}
     print_row(row)
     return row
+
+
+def measure_all(found: list[Case], machine: Machine, peak: float, deadline: float) -> list[dict[str, Any]]:
+    """Measure one case after another; those that would take longer than what time is left are skipped by name."""
+    rows: list[dict[str, Any]] = []
+    longest = 0.0
+    for number, case in enumerate(found):
+        start = time.monotonic()
+        if machine.device == "cuda" and deadline - start < longest:
+            print(f"{case.name:<32}not measured: no time left")
+            rows.append({"case": case.name, "skipped": "no time left"})
+            continue
+        seconds = max(0.2, min(8.0, (deadline - start) / (6 * (len(found) - number))))
+        rows.append(measure_case(case, machine, peak, seconds, deadline))
+        longest = max(longest, time.monotonic() - start)
+    return rows
+
+
+def measure_deterministic(case: Case, machine: Machine, rate: float) -> dict[str, Any]:
+    """Return what deterministic kernels cost: the speed with and without them, and the share of it that they take.
+
+    CUBLAS_WORKSPACE_CONFIG, which cuBLAS reads once in a process, stays as it was set for them.
+    """
+    free = dataclasses.replace(machine, deterministic=False)
+    steps = Steps(case, free, make_batches(case))
+    without, _, _ = time_steps(steps, machine.device, 4.0 if machine.device == "cuda" else 0.2)
+    same = steps.is_deterministic()
+    print(
+        f"\ndeterministic kernels, {case.name}: {rate:,.0f} tokens/s with them, {without:,.0f} without "
+        f"({1 - rate / without:.1%} of the speed; the backward pass is {'' if same else 'not '}the same without, too)"
+    )
+    return {
+        "case": case.name,
+        "on_tokens_per_second": rate,
+        "off_tokens_per_second": without,
+        "cost": 1 - rate / without,
+        "off_is_deterministic": same,
+    }
 
 
 def print_row(row: dict[str, Any]) -> None:
@@ -353,8 +393,6 @@ def measure_reference(machine: Machine, smoke: bool, deadline: float) -> dict[st
     while count < (4 if smoke else MEASURED_STEPS) and (count < 2 or time.monotonic() < deadline):
         steps()
         count += 1
-        if count % 100 == 0:  # as often as the recipe records
-            synchronize(machine.device)
     synchronize(machine.device)
     spent = time.perf_counter() - start
     minutes = spent / count * REFERENCE_STEPS / 60
@@ -375,22 +413,29 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     if device == "cuda" and not torch.cuda.is_available():
         print("not measured: torch sees no GPU here (--smoke shows that the parts run)")
         return {}
-    if device == "cuda" and not torch.cuda.is_bf16_supported():
+    if device == "cuda" and not gpu_has_bf16():
         raise ConfigError("this GPU has no bfloat16")
     deadline = time.monotonic() + 60 * asked.minutes
     machine = machine_of(device)
+    set_deterministic(machine.deterministic)  # before the first product
     peak, copy = measure_peak(device, machine.precision), measure_copy(device)
     ceilings = f"matmul {peak / 1e12:,.3f} TFLOP/s, copy {copy / 1e9:,.0f} GB/s"
     print(f"{machine.device_name}, torch {torch.__version__}; {ceilings}\n")
     print(f"{'':<32}{'real tokens/s':>14}{'MFU':>8}{'padding':>9}{'graphs':>8}{'recompiles':>12}{'deterministic':>15}")
     reference = measure_reference(machine, asked.smoke, time.monotonic() + 90)
     found = cases(asked.smoke)
-    rows = [measure_case(case, machine, peak, deadline, len(found) - number) for number, case in enumerate(found)]
+    rows = measure_all(found, machine, peak, deadline - (0 if asked.smoke else 60))
+    deterministic = measure_deterministic(found[0], machine, rows[0]["tokens_per_second"])
+    fp8 = measure_fp8(device)
+    told = fp8.get("skipped") or f"{fp8['fp8_is_times']:.2f} times as fast as bf16"
+    print(f"feed-forward products of base in fp8: {told}")
     result = {
         "smoke": asked.smoke,
         "peak_flops": peak,
         "copy_bytes_per_second": copy,
         "reference": reference,
+        "deterministic": deterministic,
+        "fp8": fp8,
         "cases": rows,
         "machine": facts(),
     }

@@ -74,7 +74,7 @@ def resolve_machine(settings: TrainSettings, hidden_size: int, attention_dropout
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError('`train.device` = "cuda", but torch sees no GPU here; use "auto" or "cpu"')
-    fast_bf16 = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bf16()
+    fast_bf16 = gpu_has_bf16() if device == "cuda" else _cpu_has_bf16()
     notes = []
     if settings.precision == "bf16" and not fast_bf16:
         notes.append('`train.precision` = "bf16" is done in fp32: this processor has no bfloat16 and would emulate it')
@@ -181,6 +181,11 @@ def _cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags or "bf16" in flags
 
 
+def gpu_has_bf16() -> bool:
+    """Return whether the GPU computes in bfloat16; torch says yes to older ones too, which emulate it."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def cpu_name() -> str:
     """Return the model name of the processor."""
     try:
@@ -195,8 +200,9 @@ def measure_peak(device: str, precision: str, seconds: float = 0.3) -> float:
     """Return the best rate of a 1,024-wide matrix product (8,192 on a GPU) in FLOP/s, over about `seconds`."""
     size = 8192 if device == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left = torch.ones(size, size, dtype=dtype, device=device)
-    right = torch.ones(size, size, dtype=dtype, device=device)
+    # Random and not constant: a GPU draws less power for equal numbers and runs faster than it can in training.
+    generator = torch.Generator(device).manual_seed(0)
+    left, right = (torch.randn(size, size, generator=generator, device=device).to(dtype) for _ in range(2))
     best, deadline = float("inf"), time.perf_counter() + seconds
     runs = 0
     while runs < 3 or time.perf_counter() < deadline:

@@ -1,5 +1,6 @@
 """The benchmark for GPUs runs without one, on toy models, and needs neither data nor the flags' library."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -27,12 +28,25 @@ def test_every_part_runs_on_a_cpu(benchmark, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
     assert result["peak_flops"] > 0 and result["copy_bytes_per_second"] > 0
     assert result["reference"]["updates"] >= 2
+    cost = result["deterministic"]
+    assert cost["cost"] == pytest.approx(1 - cost["on_tokens_per_second"] / cost["off_tokens_per_second"])
+    assert result["fp8"] == {"skipped": "needs a GPU with fp8"}
     for row in result["cases"]:
         assert row["tokens_per_second"] > 0 and 0 < row["mfu"] and 0 <= row["padding"] < 0.5
         assert row["backward_is_deterministic"] and row["graphs"] == row["recompiles"] == 0
         peers = row["peers"]
         assert peers["Trainer bf16 + SDPA"] == {"skipped": "accelerate is not installed"}
         assert set(peers["Trainer bf16 + SDPA + compile"]) == {"skipped"}
+
+
+def test_cases_that_there_is_no_time_for_are_named(benchmark, monkeypatch, capsys):
+    machine = dataclasses.replace(benchmark.machine_of("cpu"), device="cuda")
+    monkeypatch.setattr(benchmark.time, "monotonic", iter([0.0, 100.0, 200.0]).__next__)
+    monkeypatch.setattr(benchmark, "measure_case", lambda case, *_: {"case": case.name})
+    first, second = benchmark.cases(smoke=True)
+    rows = benchmark.measure_all([first, second], machine, 1e12, 250.0)
+    assert rows == [{"case": first.name}, {"case": second.name, "skipped": "no time left"}]
+    assert "packed 64" in (printed := capsys.readouterr().out) and "not measured: no time left" in printed
 
 
 def test_without_a_gpu_nothing_is_measured(benchmark, monkeypatch, capsys):

@@ -50,7 +50,7 @@ def test_automatic_choices(no_gpu, monkeypatch):
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_on_a_gpu_dropout_of_attention_takes_the_padded_way_and_says_so(monkeypatch, dropout):
     for name, value in (("is_available", True), ("is_bf16_supported", True), ("get_device_name", "Some GPU")):
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+        monkeypatch.setattr(torch.cuda, name, lambda value=value, **_: value)
     found = resolve_machine(dataclasses.replace(ONE_THREAD, device="auto", precision="auto"), 512, dropout)
     assert (found.device, found.precision, found.micro_batch_tokens) == ("cuda", "bf16", 65_536)
     assert (found.attention, found.compile, len(found.notes)) == (
@@ -63,7 +63,7 @@ def test_on_a_gpu_dropout_of_attention_takes_the_padded_way_and_says_so(monkeypa
 def test_deterministic_kernels_on_a_gpu(monkeypatch, asked, given):
     """cuBLAS reads its variable at the first matrix product, which is that of measuring the peak."""
     for name, value in (("is_available", True), ("is_bf16_supported", True), ("get_device_name", "Some GPU")):
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+        monkeypatch.setattr(torch.cuda, name, lambda value=value, **_: value)
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     seen = []
 
@@ -84,6 +84,19 @@ def test_deterministic_kernels_on_a_gpu(monkeypatch, asked, given):
         prepare(machine)
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"  # the user's own
         assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        set_deterministic(False)
+
+
+def test_a_gpu_that_emulates_bfloat16_trains_in_float32(monkeypatch):
+    for name, value in (("is_available", True), ("get_device_name", "Some old GPU")):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    monkeypatch.setattr(machine_module, "measure_peak", lambda device, precision: 1e11)
+    try:
+        found = resolve_machine(dataclasses.replace(ONE_THREAD, device="cuda", precision="bf16"), 512)
+        assert (found.precision, found.attention, found.compile) == ("fp32", "blocks", False)
+        assert found.notes[0].startswith('`train.precision` = "bf16" is done in fp32')
     finally:
         set_deterministic(False)
 
