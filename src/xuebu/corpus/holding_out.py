@@ -38,7 +38,7 @@ def index_held_out(work: Work, _: int) -> Result:
             blocks[-1][1] = number + 1
     for block, (first, end) in enumerate(blocks):
         runs = [np.fromfile(work.part(number, RUNS), dtype="<u8") for number in range(first, end)]
-        RunIndex.write(work.block(block, "runs"), np.concatenate(runs))
+        RunIndex.write(work.block(block, "runs"), np.concatenate(runs), sync=work.survives)
     return {"blocks": blocks}
 
 
@@ -48,8 +48,8 @@ def compare_part(work: Work, number: int) -> Result:
     texts: list[str] = []
     for block in range(len(work.result("index")["blocks"])):
         texts = texts or [comparable_text(document.sentences) for document in training]
-        shown = shown_runs(texts, RunIndex(work.block(block, "runs")))
-        write_bytes(work.part(number, f"shown.{block}"), shown.astype("<u8").tobytes())
+        shown = shown_runs(texts, RunIndex(work.block(block, "runs")), work.settings.shared_run)
+        write_bytes(work.part(number, f"shown.{block}"), shown.astype("<u8").tobytes(), sync=work.survives)
     return {}
 
 
@@ -60,7 +60,7 @@ def gather_shown(work: Work, _: int) -> Result:
         is_shown = np.zeros(len(runs), dtype=bool)
         for path in work.each_part(f"shown.{block}"):
             is_shown[np.searchsorted(runs, np.fromfile(path, dtype="<u8"))] = True
-        write_bytes(work.block(block, "shown"), runs[is_shown].tobytes())
+        write_bytes(work.block(block, "shown"), runs[is_shown].tobytes(), sync=work.survives)
     return {}
 
 
@@ -73,24 +73,27 @@ def hold_out_part(work: Work, number: int) -> Result:
         shown = np.fromfile(work.block(block, "shown"), dtype="<u8")
     tally = Tally()
     digests = bytearray()
-    with work.refusing("hold_out", number) as refusals, DigestWriter(work.part(number, HELD_OUT), sync=False) as writer:
+    with (
+        work.refusing("hold_out", number) as refusals,
+        DigestWriter(work.part(number, HELD_OUT), sync=work.survives) as writer,
+    ):
         for document in CorpusFile(work.part(number, CANDIDATES)):
-            if shares_text(comparable_text(document.sentences), shown):
+            if shares_text(comparable_text(document.sentences), shown, work.settings.shared_run):
                 reason = "held_out_overlaps_training"
                 refusals.add(reason, *document.sentences, source=document.source, id=document.id)
                 continue
             writer.write_line(document.to_line())
             tally.add(document)
             digests += b"".join(map(sentence_digest, document.sentences))
-    _write_keys(work.part(number, LEFT_GROUPS), tally.groups)
+    _write_keys(work, work.part(number, LEFT_GROUPS), tally.groups)
     if not work.settings.deduplicate or work.settings.deduplicate_unit != "sentence":
-        _write_keys(work.part(number, LEFT_SENTENCES), digests)
+        _write_keys(work, work.part(number, LEFT_SENTENCES), digests)
     return {"refusals": counted(refusals), "held_out": tally.to_json()}
 
 
-def _write_keys(path: Path, data: bytearray | array[int]) -> None:
+def _write_keys(work: Work, path: Path, data: bytearray | array[int]) -> None:
     keys = np.frombuffer(data, dtype=np.uint64)
-    write_table(path, keys, np.arange(len(keys), dtype=np.uint32))
+    write_table(path, keys, np.arange(len(keys), dtype=np.uint32), sync=work.survives)
 
 
 def count_left(work: Work, bucket: int) -> Result:

@@ -44,28 +44,35 @@ def bare_text(text: str) -> str:
     return _NO_LETTER.sub("", text).lower()
 
 
-def run_hashes(text: str) -> UInt64:
-    """Return a 64-bit hash of each run of 20 characters of a text.
+def run_hashes(text: str, length: int = RUN_CHARACTERS) -> UInt64:
+    """Return a 64-bit hash of each run of characters of a text.
+
+    Args:
+        text: of any length.
+        length: of a run, at least 1.
 
     Returns:
-        uint64[max(0, characters - 19)]; equal runs have equal hashes, unequal ones differ but for chance (2**-64).
+        uint64[max(0, characters - length + 1)]; equal runs have equal hashes, unequal ones differ but for chance
+        (2**-64).
 
-    Source: Karp and Rabin 1987: a polynomial in an odd base modulo 2**64 over random keys of the characters; the
-    windows of 2, 4, 8 and 16 characters are built from each other.
+    Source: Karp and Rabin 1987: a polynomial in an odd base modulo 2**64 over random keys of the characters; windows of
+    1, 2, 4, ... characters are built from each other, and the run's from those that its length is the sum of.
     """
+    width, power = 1, np.uint64(0x9E3779B97F4A7C15)
     hashes = _character_keys()[code_points(text)]
-    if len(hashes) < RUN_CHARACTERS:
+    if len(hashes) < length:
         return np.empty(0, dtype=np.uint64)
-    power = np.uint64(0x9E3779B97F4A7C15)
+    parts: list[tuple[int, np.uint64, UInt64]] = []
     with np.errstate(over="ignore"):
-        for width in (1, 2):
+        while 2 * width <= length:
+            parts += [(width, power, hashes)] if length & width else []
             hashes = hashes[:-width] * power + hashes[width:]
-            power = power * power
-        fours, power_of_four = hashes, power
-        for width in (4, 8):
-            hashes = hashes[:-width] * power + hashes[width:]
-            power = power * power
-        return hashes[:-4] * power_of_four + fours[16:]
+            width, power = 2 * width, power * power
+        covered = width
+        for more, power_of_more, windows in reversed(parts):
+            hashes = hashes[:-more] * power_of_more + windows[covered:]
+            covered += more
+    return hashes
 
 
 def comparable_text(sentences: Sequence[str]) -> str:
@@ -88,20 +95,27 @@ class RunIndex:
         self._table = np.memmap(_table_path(path), dtype=bool, mode="r")
 
     @staticmethod
-    def write(path: Path, hashes: UInt64) -> None:
-        """Write an index of run hashes, of which there is at least one; repeats are dropped."""
+    def write(path: Path, hashes: UInt64, *, sync: bool = False) -> None:
+        """Write an index of run hashes, of which there is at least one; repeats are dropped.
+
+        Args:
+            path: of the index.
+            hashes: uint64[n].
+            sync: whether it must survive a power cut.
+        """
         hashes = np.unique(hashes)
         bits = _table_bits(len(hashes))
         table = np.zeros(1 << bits, dtype=bool)
         table[hashes >> np.uint64(64 - bits)] = True
-        write_bytes(path, hashes.astype("<u8").tobytes())
-        write_bytes(_table_path(path), table.tobytes())
+        write_bytes(path, hashes.astype("<u8").tobytes(), sync=sync)
+        write_bytes(_table_path(path), table.tobytes(), sync=sync)
 
     def find(self, hashes: UInt64) -> UInt64:
         """Return those of the hashes that are in the index, sorted, each once."""
         hashes = np.unique(hashes[self._table[hashes >> self._shift]])  # sorted, they are searched much faster
         places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
-        return hashes[self._hashes[places] == hashes]
+        found: UInt64 = hashes[self._hashes[places] == hashes]
+        return found
 
 
 def _table_bits(count: int) -> int:
@@ -112,20 +126,21 @@ def _table_path(path: Path) -> Path:
     return path.with_name(path.name + ".table")
 
 
-def shown_runs(texts: Iterable[str], index: RunIndex) -> UInt64:
+def shown_runs(texts: Iterable[str], index: RunIndex, length: int = RUN_CHARACTERS) -> UInt64:
     """Return the run hashes of an index that the texts show, sorted, each once.
 
     Args:
         texts: training texts, each of one document, as `comparable_text` gives them. No run reaches over two of them.
         index: of the held-out text.
+        length: of its runs.
     """
     found = [np.empty(0, dtype=np.uint64)]
-    found += [index.find(run_hashes(batch)) for batch in _batches(texts)]
+    found += [index.find(run_hashes(batch, length)) for batch in _batches(texts)]
     return np.unique(np.concatenate(found))
 
 
-def shares_text(text: str, shown: UInt64) -> bool:
-    """Return whether a held-out text shares three or more runs of 20 characters with the training texts.
+def shares_text(text: str, shown: UInt64, length: int = RUN_CHARACTERS) -> bool:
+    """Return whether a held-out text shares three or more runs of so many characters with the training texts.
 
     Runs are counted once each, and over all training texts together: stricter than text by text, and what a model can
     have learned by heart does not care in which document it stood.
@@ -133,8 +148,9 @@ def shares_text(text: str, shown: UInt64) -> bool:
     Args:
         text: of a document, as `comparable_text` gives it.
         shown: the runs that training text shows, sorted.
+        length: of these runs.
     """
-    own = np.unique(run_hashes(text))
+    own = np.unique(run_hashes(text, length))
     if not len(own) or not len(shown):
         return False
     places = np.minimum(np.searchsorted(shown, own), len(shown) - 1)

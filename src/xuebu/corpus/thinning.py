@@ -31,7 +31,7 @@ def mark_bucket(work: Work, bucket: int) -> Result:
     for unit in UNITS:
         training, held_out = (work.each_part(f"{side}.{unit}") for side in SIDES)
         repeats, _ = find_repeats(training, held_out, bucket, work.num_buckets)
-        repeats.write(work.bucket(bucket, unit))
+        repeats.write(work.bucket(bucket, unit), sync=work.survives)
         counts[unit] = len(repeats.part)
     return counts
 
@@ -82,7 +82,7 @@ def thin_part(work: Work, number: int) -> Result:
         for thinned in sides.values():
             thinned.documents.abandon()
     keys = np.frombuffer(tally.groups, dtype=np.uint64)
-    write_table(work.part(number, GROUPS), keys, np.arange(len(keys), dtype=np.uint32))
+    write_table(work.part(number, GROUPS), keys, np.arange(len(keys), dtype=np.uint32), sync=work.survives)
     return {
         "refusals": counted(refusals),
         "train": tally.to_json(),
@@ -130,11 +130,12 @@ class _ThinnedSide:
 
     def __init__(self, work: Work, number: int, side: Side) -> None:
         self.count = 0
-        self.documents = DigestWriter(work.part(number, THINNED[side]), sync=False)
+        self.documents = DigestWriter(work.part(number, THINNED[side]), sync=work.survives)
         self._tables = {name: work.part(number, f"{side}.{name}") for name in NAMES}
         self._keys = {name: array("Q") for name in NAMES}
         self._places = {name: array("I") for name in NAMES}
         self._is_held_out = side == "held_out"
+        self._sync = work.survives
 
     def append(self, document: SentenceDocument) -> None:
         """Add one document."""
@@ -152,7 +153,8 @@ class _ThinnedSide:
         self.documents.close()
         for name, path in self._tables.items():
             keys, places = self._keys[name], self._places[name]
-            write_table(path, np.frombuffer(keys, dtype=np.uint64), np.frombuffer(places, dtype=np.uint32))
+            key_array, place_array = np.frombuffer(keys, dtype=np.uint64), np.frombuffer(places, dtype=np.uint32)
+            write_table(path, key_array, place_array, sync=self._sync)
 
 
 def name_bucket(work: Work, bucket: int) -> Result:
@@ -160,7 +162,7 @@ def name_bucket(work: Work, bucket: int) -> Result:
     for name in ("id", "title"):
         training, held_out = (work.each_part(f"{side}.{name}") for side in SIDES)
         repeats, _ = find_repeats(training, held_out, bucket, work.num_buckets)
-        repeats.write(work.bucket(bucket, name))
+        repeats.write(work.bucket(bucket, name), sync=work.survives)
     return {"train": find_repeats(work.each_part(GROUPS), (), bucket, work.num_buckets)[1]}
 
 
@@ -177,13 +179,13 @@ def settle_part(work: Work, number: int) -> Result:
     training = THINNED["train"]
     if any(place % 2 == 0 for place in ranks):
         training = "train.renamed.jsonl"
-        with DigestWriter(work.part(number, training), sync=False) as renamed:
+        with DigestWriter(work.part(number, training), sync=work.survives) as renamed:
             for place, document in enumerate(CorpusFile(work.part(number, THINNED["train"]))):
                 renamed.write_line(_mended(document, ranks.get(2 * place)).to_line())
     runs = [np.empty(0, dtype=np.uint64)]
     with (
         work.refusing("settle", number) as refusals,
-        DigestWriter(work.part(number, CANDIDATES), sync=False) as candidates,
+        DigestWriter(work.part(number, CANDIDATES), sync=work.survives) as candidates,
     ):
         for place, document in enumerate(CorpusFile(work.part(number, THINNED["held_out"]))):
             if 2 * place + 1 in in_training:
@@ -191,8 +193,8 @@ def settle_part(work: Work, number: int) -> Result:
                 refusals.add(reason, *document.sentences, source=document.source, id=document.id)
                 continue
             candidates.write_line(_mended(document, ranks.get(2 * place + 1)).to_line())
-            runs.append(run_hashes(comparable_text(document.sentences)))
-    write_bytes(work.part(number, RUNS), np.unique(np.concatenate(runs)).astype("<u8").tobytes())
+            runs.append(run_hashes(comparable_text(document.sentences), work.settings.shared_run))
+    write_bytes(work.part(number, RUNS), np.unique(np.concatenate(runs)).astype("<u8").tobytes(), sync=work.survives)
     return {"refusals": counted(refusals), "renamed": len(ranks), "training": training}
 
 
