@@ -165,7 +165,7 @@ def corpus_stages(
     )
     stages = [
         Stage("read", [ReadPart(work, parts, identities), SievePart(work, identities)], len(parts)),
-        Stage("files", [Survey(work, documents)], 1),
+        Stage("files", [Survey(work, DocumentReader(documents.files, documents.num_unknown, settings, SILENT))], 1),
     ]
     stages += [Stage(step.name, [RunTask(work, step)], step.num_tasks(work)) for step in steps_for(settings)]
     return [*stages, Stage("finish", [Finish(work, out, lists)], 1)]
