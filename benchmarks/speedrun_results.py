@@ -29,7 +29,7 @@ def paired_test(candidate: Sequence[float], record: Sequence[float]) -> tuple[fl
     """Return mean difference and one-sided p-value that the candidate's loss is lower, by a paired t-test over seeds.
 
     Args:
-        candidate, record: losses of the same seeds in the same order; with fewer than two the p-value is 1.
+        candidate, record: losses of the same seeds in the same order; with fewer than two there is no p-value: NaN.
 
     Source: Student 1908; pairs share initial weights, order and masks wherever the switches leave them alone.
     """
@@ -38,7 +38,7 @@ def paired_test(candidate: Sequence[float], record: Sequence[float]) -> tuple[fl
     difference = np.asarray(candidate) - np.asarray(record)
     mean = float(difference.mean())
     if len(difference) < 2:
-        return mean, 1.0
+        return mean, math.nan
     error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
     if error == 0.0:
         return mean, 0.0 if mean < 0 else 1.0

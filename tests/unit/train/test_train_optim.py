@@ -11,6 +11,7 @@ from xuebu.train.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
+from xuebu.train.parallel import World
 from xuebu.train.schedule import ngram_scale
 from xuebu.train.stop import StopRequest
 
@@ -143,3 +144,24 @@ def test_embeddings_that_fade_out_are_gone_and_resume_exactly(start, resume, rec
     assert outcome.model.ngrams is None and load_pretrained(whole.model).settings.ngram_embeddings == "none"
     with pytest.raises(ConfigError, match="must be above"):
         recipe_of(train={"ngram_fade_start": 0.5, "ngram_fade_end": 0.5})
+
+
+def test_sparse_gradients_are_added_up_over_processes(recipe_of, monkeypatch):
+    recipe = recipe_of(model={"ngram_embeddings": "decoder", "ngram_buckets": 16})
+    model = make_model(recipe).train()
+    ids = torch.randint(5, 50, (2, 20), generator=torch.Generator().manual_seed(0))
+    at = torch.tensor([4, 30])
+    model.loss(ids, torch.zeros_like(ids), None, at, labels=ids.flatten()[at]).mlm_nats.backward()
+    alone = {name: p.grad.to_dense().clone() for name, p in model.named_parameters() if p.grad is not None}
+    assert model.ngrams.table.grad.is_sparse and bool(alone["ngrams.table"].any())
+
+    def twice(world, tensors):
+        for tensor in tensors:
+            tensor.mul_(2.0)  # as if the other process had the same
+
+    monkeypatch.setattr(World, "sum_in_place", twice)
+    World(rank=0, size=2).sum_gradients(model)
+    for name, gradient in alone.items():
+        assert torch.equal(dict(model.named_parameters())[name].grad, 2.0 * gradient)
+    make_optimizer(model, recipe.train).step()
+    assert bool(model.ngrams.table.detach().any())
