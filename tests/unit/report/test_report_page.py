@@ -402,3 +402,39 @@ def test_the_forecast_is_told_family_by_family(facts):
 def test_the_leading_sentence_has_its_interval(facts):
     told = Reader(render_page(facts)).text.replace("\N{NO-BREAK SPACE}", " ")
     assert "of held-out text right (95 % interval 16.7 to 18.7 %)." in told
+
+
+def test_masks_are_told_as_counted_in_the_first_batches(facts):
+    masks = {
+        "shares": {
+            name: {"share": share}
+            for name, share in (("mask", 0.801), ("matched", 0.0), ("random", 0.1), ("kept", 0.099))
+        },
+        "counts": {"touched_words": 9_168},
+        "whole_word_share": 1.0,
+        "by_class": {
+            name: {"rate": rate}
+            for name, rate in (("han", 0.149), ("latin", 0.138), ("digit", None), ("punctuation", 0.148))
+        },
+    }
+    batches = {
+        "mask_rate": 0.3, "final_mask_rate": 0.15, "mask_rate_steps": 1_000, "mask_unit": "ngram",
+        "ngram_weights": [0.5, 0.3, 0.2], "mask_token_share": 0.8, "random_token_share": 0.1, "static_copies": 10,
+    }  # fmt: skip
+    page_of = dataclasses.replace(facts, run={"batches": batches}, masks=masks)
+    told = Reader(render_page(page_of)).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "one to 3 words in a row" in told and "30.0 % to 15.0 % over 1,000 steps" in told
+    assert "80.1 % / 10.0 % / 9.9 %" in told and "100.0 % of 9,168" in told
+    assert "14.9 % / 13.8 % / – / 14.8 %" in told and "10 fixed copies in turn" in told
+    matched = dataclasses.replace(
+        facts, run={"batches": batches | {"mask_replacement": "matched", "mask_unit": "span"}}
+    )
+    assert "Of these similar frequency / random / kept" in Reader(render_page(matched)).text
+    assert "整词被遮" in Reader(render_page(page_of, language="zh")).text
+
+
+def test_sentence_order_has_its_own_name(facts):
+    tables = {name: value for name, value in facts.baselines.items() if name != "nsp"}
+    tables["sop"] = {"model": {"accuracy": 0.61, "low": 0.58, "high": 0.64, "predictions": 2_000}}
+    told = Reader(render_page(dataclasses.replace(facts, baselines=tables))).text
+    assert "SOP accuracy, held out" in told and "Sentence order (SOP)" in told
