@@ -30,7 +30,7 @@ from xuebu.corpus.finishing import (
     refuse_empty,
 )
 from xuebu.corpus.holding_out import compare_part, count_left, gather_shown, hold_out_part, index_held_out
-from xuebu.corpus.parts import Part, cut_documents
+from xuebu.corpus.parts import Part, cut_documents, num_workers
 from xuebu.corpus.reading import DOCUMENTS, SIDES, find_near, place_part, sieve_part
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import DocumentReader
@@ -127,7 +127,7 @@ def build_corpus(
     reader = documents if isinstance(documents, DocumentReader) else None
     can_go_on = reader is not None and not reader.hub
     try:
-        with Workers(workers) as pool:
+        with Workers(num_workers(reader.files, workers) if reader and not reader.hub else workers) as pool:
             if can_go_on:
                 work = begin_work(out, settings, "", progress)
             else:

@@ -189,4 +189,4 @@ class Meter:
     def add(self, size: int) -> None:
         """Say that so many bytes more are done."""
         before, self._bytes = self._bytes, self._bytes + size
-        self._task.advance(self._bytes // MEGABYTE - before // MEGABYTE)
+        self._task.advance(-(-self._bytes // MEGABYTE) + -before // MEGABYTE)

@@ -92,6 +92,11 @@ def part_bytes(total: int) -> int:
     return min(max(total // PARTS, MIN_PART_BYTES), MAX_PART_BYTES)
 
 
+def num_workers(files: Sequence[InputFile], asked: int) -> int:
+    """Return how many of the processes that are asked for such files can keep busy."""
+    return min(asked, 1 + sum(file.path.stat().st_size for file in files) // MIN_PART_BYTES)
+
+
 def cut_documents(documents: Iterable[Document]) -> Iterator[Part]:
     """Yield parts of documents that come one by one."""
     waiting: list[Document] = []
