@@ -332,7 +332,8 @@ def _nothing_to_fit(series: Series, constant: bool) -> Finding:
             f"Every reading is {measured(float(series.value[0]), series.metric)}: a constant has no correlation or fit."
         )
         return Finding("constant", "bad", text, evidence)
-    text = f"{len(series)} readings are too few for any correlation or fit; at least {MIN_POINTS} are needed."
+    told = "1 reading is" if len(series) == 1 else f"{len(series)} readings are"
+    text = f"{told} too few for any correlation or fit; at least {MIN_POINTS} are needed."
     return Finding("too_few_points", "bad", text, evidence)
 
 

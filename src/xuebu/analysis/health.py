@@ -179,8 +179,12 @@ def _judge_alarms(alarms: Sequence[Alarm]) -> Finding | None:
     if not told:
         return None
     count = {kind: sum(alarm.kind == kind for alarm in told) for kind in ("spike", "level_shift", "learning_rate_jump")}
-    names = {"spike": "spikes", "level_shift": "level shifts", "learning_rate_jump": "jumps of the learning rate"}
-    counted = ", ".join(f"{num:,} {names[kind]}" for kind, num in count.items() if num)
+    names = {
+        "spike": ("spike", "spikes"),
+        "level_shift": ("level shift", "level shifts"),
+        "learning_rate_jump": ("jump of the learning rate", "jumps of the learning rate"),
+    }
+    counted = ", ".join(f"{num:,} {names[kind][num > 1]}" for kind, num in count.items() if num)
     first = condense(told, most=3)
     text = f"Worth a look: {counted}. " + " ".join(alarm.text for alarm in first)
     evidence = {"num_alarms": len(told), **count, "steps": [alarm.since for alarm in told[:50]]}
