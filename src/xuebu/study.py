@@ -41,7 +41,7 @@ from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary, load_vocabulary, train_vocabulary
 from xuebu.train.folder import RunFolder, read_run_facts
 from xuebu.train.initial import adopt_initial
-from xuebu.train.machine import prepare
+from xuebu.train.machine import find_device, prepare
 from xuebu.train.parallel import ALONE, World, leave_world
 from xuebu.train.scoring import score_model
 from xuebu.train.session import is_finished, locked, resume_run, start_run
@@ -133,10 +133,12 @@ def run_study(
         stop: how to end early, with a checkpoint.
 
     Raises:
-        ConfigError: the folder holds a study of another recipe or of other inputs.
+        ConfigError: the folder holds a study of another recipe or of other inputs, or the device is not there.
         XuebuError: as the stages that are run.
     """
     with _interruptible(stop):
+        if fresh or not folder.run.run_toml.exists():
+            find_device(recipe.train)
         if fresh:
             if inputs:
                 read_documents(inputs, recipe.corpus)  # a wrong name must not cost a finished study
@@ -245,12 +247,13 @@ def prepare_run(
         stop: a signal interrupts at once.
 
     Raises:
-        ConfigError: the folder holds a run already.
+        ConfigError: the folder holds a run already, or the device asked for is not there.
         InputError: the corpus is not finished.
         StoreError: the folder holds token stores of something else.
     """
     if folder.run.run_toml.exists():
         raise ConfigError(f"{folder.path}: holds a run already; go on with it by --resume, or choose another --out")
+    find_device(recipe.train)
     card = load_card(corpus)
     max_length = recipe.model.max_positions
     with _interruptible(stop):

@@ -63,17 +63,27 @@ class Machine:
         )
 
 
+def find_device(settings: TrainSettings) -> str:
+    """Return the device that is asked for, "cpu" or "cuda"; known at once, before a corpus is read.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    has_gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not has_gpu:
+        raise ConfigError('`train.device` = "cuda", but torch sees no GPU here; use "auto" or "cpu"')
+    if settings.device == "auto":
+        return "cuda" if has_gpu else "cpu"
+    return settings.device
+
+
 def resolve_machine(settings: TrainSettings, hidden_size: int, attention_dropout: float = 0.0) -> Machine:
     """Turn the automatic settings into choices for this machine, measuring its peak once.
 
     Raises:
         ConfigError: the device asked for is not there.
     """
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError('`train.device` = "cuda", but torch sees no GPU here; use "auto" or "cpu"')
+    device = find_device(settings)
     fast_bf16 = gpu_has_bf16() if device == "cuda" else _cpu_has_bf16()
     notes = []
     if settings.precision == "bf16" and not fast_bf16:

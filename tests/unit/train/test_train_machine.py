@@ -6,9 +6,10 @@ import torch
 
 from xuebu.config import to_table
 from xuebu.errors import ConfigError, ResumeError
+from xuebu.study import StudyFolder, prepare_run, run_study
 from xuebu.train import machine as machine_module
 from xuebu.train.machine import Machine, check_machine, prepare, resolve_machine, set_deterministic
-from xuebu.train.settings import TrainSettings
+from xuebu.train.settings import Recipe, TrainSettings
 
 measure_peak = machine_module.measure_peak  # before any fixture replaces it
 ONE_THREAD = TrainSettings(threads=1, device="cpu", precision="fp32")
@@ -26,6 +27,17 @@ def test_a_gpu_where_there_is_none(no_gpu):
     machine = dataclasses.replace(resolve_machine(ONE_THREAD, 128), device="cuda")
     with pytest.raises(ResumeError, match="torch sees none here"):
         prepare(machine)
+
+
+def test_a_missing_gpu_is_told_before_the_corpus_is_read(no_gpu, tmp_path):
+    recipe = dataclasses.replace(Recipe(), train=dataclasses.replace(ONE_THREAD, device="cuda"))
+    for begin in (
+        lambda: prepare_run(StudyFolder(tmp_path / "run"), tmp_path / "no corpus", recipe),
+        lambda: run_study(StudyFolder(tmp_path / "study"), recipe, inputs=[tmp_path / "no text"]),
+    ):
+        with pytest.raises(ConfigError, match="torch sees no GPU here"):
+            begin()
+    assert not list(tmp_path.iterdir())
 
 
 def test_automatic_choices(no_gpu, monkeypatch):
