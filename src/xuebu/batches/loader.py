@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -58,6 +59,13 @@ class Loader:
     def num_samples(self) -> int:
         """Samples of an epoch."""
         return self.samples.count
+
+    @property
+    def num_fresh_steps(self) -> float:
+        """From how many steps on masks repeat earlier ones: those of fixed copies do; infinite where each is drawn."""
+        if not self.settings.static_copies:
+            return math.inf
+        return self.settings.static_copies * self.num_samples // self.settings.sequences_per_step
 
     def count_cut_tokens(self) -> int:
         """Return how many tokens of the store no row of an epoch has room for.

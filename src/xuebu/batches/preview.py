@@ -183,7 +183,7 @@ def check_masks(loader: Loader) -> MaskCounts:
         TrainingError: they are masked otherwise than the settings say, e.g. by whole words where the store has none.
     """
     counts = MaskCounts()
-    for step in range(1, CHECKED_STEPS + 1):
+    for step in range(1, int(min(CHECKED_STEPS, loader.num_fresh_steps)) + 1):
         found = loader.batch(step).masking
         assert found is not None  # the loader counts
         counts += found
@@ -199,14 +199,15 @@ def report_masks(loader: Loader, *, num_tokens: int = 200_000, num_examples: int
 
     Args:
         loader: of the run.
-        num_tokens: at least so many tokens are looked at, in whole batches; at most a thousand.
+        num_tokens: at least so many tokens are looked at, in whole batches; at most a thousand, and no fixed copies
+            twice.
         num_examples: how many sequences are shown.
     """
     counts, of_class = MaskCounts(), np.zeros((2, len(CLASSES)), dtype=np.int64)
     classes, ordinary = token_classes(loader.vocabulary), loader.replacements.is_ordinary
     examples: list[Example] = []
     sequences = judged = true_pairs = runs = step = 0
-    while step < 1_000 and counts.tokens < num_tokens:
+    while step < min(1_000, max(loader.num_fresh_steps, 1)) and counts.tokens < num_tokens:
         step += 1
         batch, rows = loader.compose(step, with_words=True)
         assert batch.masking is not None
@@ -251,9 +252,9 @@ def _example(batch: Batch, rows: Rows, row: int, vocabulary: Vocabulary) -> Exam
 
 
 def _spelled(ids: npt.NDArray[np.integer], vocabulary: Vocabulary) -> list[str]:
-    """Return the texts of tokens: continuations without "##", a space between other pieces of letters and digits."""
+    """Return the texts of tokens: continuations without "##", a space between other pieces and between ids."""
     found: list[str] = []
-    apart = any(token.startswith(CONTINUATION) for token in vocabulary.tokens)
+    apart = vocabulary.kind == "ids" or any(token.startswith(CONTINUATION) for token in vocabulary.tokens)
     before = ""
     for token in (vocabulary.tokens[index] for index in ids.tolist()):
         continues = apart and token.startswith(CONTINUATION) and len(token) > len(CONTINUATION)

@@ -94,6 +94,8 @@ def find_samples(store: Store, settings: BatchSettings) -> Samples:
             count = len(first) * (2 if settings.swap_pairs else 1)
     if not count:
         hint = 'no two sentences are neighbors; train with objective = "mlm"' if store.num_sentences else "is empty"
+        if store.num_sentences and settings.sequences == "pairs":
+            hint = 'no row has both its columns left; train with sequences = "sentences"'
         raise StoreError(f"{store.folder}: {hint}")
     if settings.objective == "nsp":
         check_strangers(store)

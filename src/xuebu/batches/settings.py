@@ -114,7 +114,9 @@ class BatchSettings:
         """
         if not self.mask_rate_steps:
             return self.mask_rate
-        way = min(max(step - 1, 0) / max(self.mask_rate_steps - 1, 1), 1.0)
+        if step >= self.mask_rate_steps:
+            return self.final_mask_rate
+        way = max(step - 1, 0) / (self.mask_rate_steps - 1)
         return self.mask_rate + way * (self.final_mask_rate - self.mask_rate)
 
     def length_weights(self) -> npt.NDArray[np.float64]:

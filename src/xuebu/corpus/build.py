@@ -178,6 +178,7 @@ def begin_work(out: Path, settings: CorpusSettings, identity: str, progress: Pro
 
 def _emptied(work: Work) -> Work:
     if work.folder.exists():
+        (work.folder / "build.json").unlink(missing_ok=True)  # what is half removed must not be gone on with
         shutil.rmtree(work.folder)
     write_json(work.folder / "build.json", _facts(work.settings))
     return work

@@ -169,14 +169,15 @@ def _sequential_chunks(path: Path, raw: IO[bytes] | None) -> Iterator[Chunk]:
                 if not read and b"<mediawiki" not in block[:4096]:
                     raise InputError(f"{path}: not a dump of a wiki (it does not begin with <mediawiki>)")
                 read += len(block)
-                whole = block.rfind(_PAGE_END)
+                before = max(len(pending) - len(_PAGE_END), 0)  # an end may lie across two blocks
+                pending += block
+                whole = pending.rfind(_PAGE_END, before)
                 if whole < 0:
-                    pending += block
                     if len(pending) > MAX_PAGE_BYTES:
                         raise InputError(f"{path}: one page of over {MAX_PAGE_BYTES // 2**20} MiB; no dump of a wiki")
                     continue
                 whole += len(_PAGE_END)
-                xml, pending = pending + block[:whole], block[whole:]
+                xml, pending = pending[:whole], pending[whole:]
                 yield Chunk(path, 0, 0, xml[max(xml.find(b"<page>"), 0) :])
     except (EOFError, OSError) as error:
         raise InputError(f"{path}: cannot be read to its end, cut short or damaged ({error})") from None

@@ -149,6 +149,7 @@ def finish_corpus(work: Work, out: Path, lists: Sequence[CharacterList], *, prog
         profile=profile_of_tallies([training, held_out]),
     )
     _publish(card, work.folder, out)
+    (work.folder / "build.json").unlink(missing_ok=True)
     shutil.rmtree(work.folder)
     return card
 

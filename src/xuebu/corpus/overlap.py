@@ -142,8 +142,9 @@ def shown_runs(texts: Iterable[str], index: RunIndex, length: int = RUN_CHARACTE
 def shares_text(text: str, shown: UInt64, length: int = RUN_CHARACTERS) -> bool:
     """Return whether a held-out text shares three or more runs of so many characters with the training texts.
 
-    Runs are counted once each, and over all training texts together: stricter than text by text, and what a model can
-    have learned by heart does not care in which document it stood.
+    A text of fewer runs shares text where all are shared. Runs are counted once each, and over all training texts
+    together: stricter than text by text, and what a model can have learned by heart does not care in which document it
+    stood.
 
     Args:
         text: of a document, as `comparable_text` gives it.
@@ -154,7 +155,7 @@ def shares_text(text: str, shown: UInt64, length: int = RUN_CHARACTERS) -> bool:
     if not len(own) or not len(shown):
         return False
     places = np.minimum(np.searchsorted(shown, own), len(shown) - 1)
-    return int((shown[places] == own).sum()) >= MIN_SHARED_RUNS
+    return int((shown[places] == own).sum()) >= min(len(own), MIN_SHARED_RUNS)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[str]:

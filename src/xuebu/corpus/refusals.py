@@ -119,7 +119,8 @@ class Refusals:
         entry[1] += sum(map(len, texts))
         if self._aside is not None:
             record = {"reason": reason, "level": level, "source": source, "id": id, "text": "\n".join(texts)}
-            self._aside(json.dumps(record, ensure_ascii=False))
+            line = json.dumps(record, ensure_ascii=False)
+            self._aside(line.encode("utf-8", "replace").decode("utf-8"))  # a file's name may be no UTF-8
 
     def add_count(self, reason: str, count: int) -> None:
         """Count parts that were removed inside of documents; their texts are not kept."""

@@ -56,8 +56,8 @@ def read_rows(
                 f"{where}: {len(cells)} columns; {columns} of them are to be sentences and one more may be a label "
                 "(see row_columns)"
             )
-        sentences = [read_ids(cell, where) if ids else cell for cell in cells[:columns]]
-        text = "\n".join(sentence for sentence in sentences if sentence.strip())
+        sentences = [read_ids(cell, where) if ids else " ".join(cell.split()) for cell in cells[:columns]]
+        text = "\n".join(sentence for sentence in sentences if sentence)
         yield Document(id=f"{name}:{number}", title="", group=f"{name}:{number}", text=text, source=source)
 
 

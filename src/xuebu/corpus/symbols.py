@@ -22,6 +22,7 @@ _IN_FIRST_PLANE = 0xFFFE  # the last two code points of a plane are no character
 MAX_ID = 2 * _IN_FIRST_PLANE - 1
 _DIGITS = len(str(MAX_ID))
 _NUMBER = re.compile("[0-9]+")
+_NO_SYMBOL = re.compile("[^\U000f0000-\U000ffffd\U00100000-\U0010fffd]+")
 
 
 def symbols_of(ids: npt.ArrayLike) -> str:
@@ -69,6 +70,11 @@ def is_number(word: str) -> bool:
 def spell_ids(text: str) -> str:
     """Return a text in which each run of digits is the symbol of that id; U+FFFD where there is none so great."""
     return _NUMBER.sub(lambda number: _symbol(number[0]), text)
+
+
+def only_symbols(text: str) -> str:
+    """Return the symbols of a text alone, numbers spelled as such."""
+    return _NO_SYMBOL.sub("", spell_ids(text))
 
 
 def _symbol(digits: str) -> str:

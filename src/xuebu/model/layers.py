@@ -14,7 +14,6 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.attention.varlen import varlen_attn
 
 from xuebu.model.kernels import add_and_normalize, attend_blocks, attention_weights, drop, is_plain, linear
 from xuebu.model.settings import ModelSettings
@@ -97,6 +96,10 @@ def attend_runs(q: Tensor, k: Tensor, v: Tensor, runs: Runs) -> Tensor:
     Torch has a kernel for it on GPUs, without dropout and for 16-bit types. Elsewhere it is done one after another.
     """
     if q.device.type == "cuda":
+        from torch.nn.attention.varlen import (
+            varlen_attn,
+        )  # brings the compiler: longer to import than the rest of torch
+
         # The arguments that torch 2.11 to 2.13 agree about.
         mixed = varlen_attn(q, k, v, runs.starts, runs.starts, runs.max_length, runs.max_length)
         return cast(Tensor, mixed)

@@ -145,6 +145,7 @@ class ModernAttention(nn.Module):
         if places.cosines is not None and places.sines is not None:
             q, k = (rotate(part, places.cosines, places.sines) for part in (q, k))
         if isinstance(blocks, Runs):
+            q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast the norm gives float32
             mixed = attend_runs(q, k, v, blocks).reshape(x.shape)
         else:
             mixed = torch.cat(self._mix(q, k, v, blocks))

@@ -89,6 +89,7 @@ def draw_visible(input_ids: Tensor, masked_positions: Tensor, rows: Rows, share:
     at = torch.arange(s, device=input_ids.device)
     row = torch.searchsorted(rows.first, at, right=True) - 1
     visible = (at > rows.first.index_select(0, row)) & (at < rows.end.index_select(0, row) - 1)
+    visible &= input_ids != 0  # where rows lie end to end, padding is a row of its own; [PAD] is id 0
     visible.index_fill_(0, masked_positions, False)
     scores = torch.rand(s, device=input_ids.device).masked_fill_(~visible, -1.0)
     count = min(s, -(-int(s * share) // _COUNT_MULTIPLE) * _COUNT_MULTIPLE)

@@ -37,11 +37,14 @@ def resize_vocabulary(model: PretrainingModel, old: Vocabulary, new: Vocabulary,
         seed: of the noise.
 
     Raises:
-        InputError: the old vocabulary is not the model's.
+        InputError: the old vocabulary is not the model's, or one of the two is of ids; or the model has n-gram
+            embeddings.
 
     Source: Hewitt 2021, "Initializing new word embeddings for pretrained language models" (mean of the old rows).
     """
     _check_size(model, old)
+    if (old.kind == "ids") != (new.kind == "ids"):
+        raise InputError("a number that stands for a secret token is no character: give rows by rank of frequency")
     ids = {token: index for index, token in enumerate(old.tokens)}
     ordinary = old.special.ordinary_ids(old.num_tokens)
     sources = {token: _source(token, old, new, ordinary) for token in new.tokens if token not in ids}
@@ -85,6 +88,11 @@ def _check_size(model: PretrainingModel, old: Vocabulary) -> None:
         raise InputError(
             f"the vocabulary has {old.num_tokens:,} entries, the model {model.vocab_size:,}; "
             "they do not belong together"
+        )
+    if model.settings.ngram_embeddings != "none":
+        raise InputError(
+            "n-gram embeddings are found by a hash of ids, so they cannot go along to another vocabulary; "
+            "use a model without them (model.ngram_embeddings)"
         )
 
 

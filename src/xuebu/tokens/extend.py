@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from xuebu.corpus.symbols import MAX_ID, is_number
+from xuebu.errors import InputError
 from xuebu.tokens.coverage import report_text
 from xuebu.tokens.special import CONTINUATION
 from xuebu.tokens.vocab import Vocabulary
@@ -24,10 +26,17 @@ def extend_vocabulary(
         texts: what the model is to read.
         min_count: rarer characters stay [UNK].
         max_added: most new entries; None: no bound.
+
+    Raises:
+        InputError: the vocabulary is of ids, and something else stands in a text.
     """
     counts: Counter[str] = Counter()
     known = set(vocabulary.tokens)
     unknown = report_text(vocabulary, texts).unknown
+    if vocabulary.kind == "ids":
+        wrong = next((text for text in unknown if not is_number(text) or int(text) > MAX_ID), None)
+        if wrong is not None:
+            raise InputError(f"{wrong!a} is no token id from 0 to {MAX_ID:,}; give texts of ids parted by spaces")
     if vocabulary.kind != "wordpiece":
         counts.update(unknown)
     else:

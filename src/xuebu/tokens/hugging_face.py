@@ -14,6 +14,7 @@ from xuebu.tokens.special import CONTINUATION, SPECIAL_TOKENS
 from xuebu.tokens.wordpiece import make_model, make_normalizers
 
 _CONFIG = "tokenizer_config.json"
+_KIND = "vocabulary_kind"  # told where entries leave it open: ids of one digit might be characters
 
 
 def tokenizer_of(tokens: Sequence[str], kind: VocabularyKind, lowercase: bool) -> Any:
@@ -61,6 +62,7 @@ def tokenizer_config(kind: VocabularyKind, lowercase: bool, max_length: int) -> 
         "clean_up_tokenization_spaces": False,
         **{f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS},
         **cases,
+        **({_KIND: kind} if kind == "ids" else {}),
     }
 
 
@@ -85,11 +87,11 @@ def read_kind(folder: Path, tokens: Sequence[str]) -> tuple[VocabularyKind, bool
             raise InputError(f"{path}: `strip_accents` differs from `do_lower_case`; only both or neither is read here")
         if config.get("tokenize_chinese_chars", True) is not True:
             raise InputError(f"{path}: `tokenize_chinese_chars` is off; only vocabularies that part them are read here")
-        if has_pieces or config.get("tokenizer_class", "").startswith("BertTokenizer"):
+        if has_pieces or str(config.get("tokenizer_class")).startswith("BertTokenizer"):
             return "wordpiece", lowercase
     if not has_pieces:
         entries = tokens[len(SPECIAL_TOKENS) :]
         has_numbers = all(map(is_number, entries)) and any(len(entry) > 1 for entry in entries)
-        return ("ids" if has_numbers else "character"), False
+        return ("ids" if config.get(_KIND) == "ids" or has_numbers else "character"), False
     cased = any(token != token.lower() for token in tokens if not token.startswith(("[", "<")))
     return "wordpiece", not cased

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from xuebu.corpus.symbols import ids_of, spell_ids
+from xuebu.corpus.symbols import ids_of, only_symbols, spell_ids
 from xuebu.errors import InputError, StoreError
 from xuebu.files import sha256_bytes, to_json, write_atomic
 from xuebu.tokens.characters import CharacterEncoder, frequent_characters
@@ -289,13 +289,16 @@ def train_vocabulary(texts: Iterable[str], settings: VocabularySettings) -> Voca
 
     Raises:
         ConfigError: pieces: the size does not even hold the characters.
+        InputError: ids: there is none.
         MissingExtraError: pieces without the package tokenizers.
     """
-    if settings.kind != "wordpiece":
-        found = frequent_characters(texts, settings)
-        if settings.kind == "ids":
-            found = [str(number) for number in ids_of("".join(found)).tolist() if number >= 0]
-        return Vocabulary((*SPECIAL_TOKENS, *found), settings.kind)
+    if settings.kind == "ids":
+        symbols = frequent_characters(map(only_symbols, texts), settings)
+        if not symbols:
+            raise InputError("no token id stands in the text often enough; a vocabulary of ids is made from numbers")
+        return Vocabulary((*SPECIAL_TOKENS, *map(str, ids_of("".join(symbols)).tolist())), "ids")
+    if settings.kind == "character":
+        return Vocabulary((*SPECIAL_TOKENS, *frequent_characters(texts, settings)))
     from xuebu.tokens.pieces import train_pieces
 
     return Vocabulary(train_pieces(texts, settings), "wordpiece", settings.lowercase)

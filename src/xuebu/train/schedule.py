@@ -60,11 +60,15 @@ def schedule_position(step: int, seconds: float, settings: TrainSettings) -> flo
 
 
 def ngram_scale(step: int, settings: TrainSettings) -> float:
-    """Return what the n-gram embeddings are multiplied by at an update: 1, and falling along a line where they fade."""
+    """Return what the n-gram embeddings are multiplied by at an update: 1, and falling along a line where they fade.
+
+    Shares are of the first leg: what has faded stays away when a run is extended.
+    """
     start, end = settings.ngram_fade_start, settings.ngram_fade_end
     if start == 1.0:
         return 1.0
-    return min(max((end - step / settings.steps) / (end - start), 0.0), 1.0)
+    planned = (*settings.legs, settings.steps)[0]
+    return min(max((end - step / planned) / (end - start), 0.0), 1.0)
 
 
 def is_over(step: int, seconds: float, settings: TrainSettings) -> bool:

@@ -127,6 +127,8 @@ class TrainSettings:
             raise ConfigError("a run whose schedule runs on time (`train.schedule_hours`) cannot be extended")
         if self.ngram_fade_start < 1.0 and not self.ngram_fade_start < self.ngram_fade_end:
             raise ConfigError("`train.ngram_fade_end` must be above `train.ngram_fade_start`")
+        if self.ngram_fade_start < 1.0 and self.schedule_hours:
+            raise ConfigError("`train.ngram_fade_start` goes by steps; leave out `train.schedule_hours`")
         if self.learning_rate <= 0.0:
             raise ConfigError("`learning_rate` must be above 0")
 

@@ -25,6 +25,9 @@ from torch import Tensor
 
 from xuebu.errors import CheckpointError
 
+_NOT_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What file systems without O_DIRECT answer."""
+
 _DTYPES = {
     torch.float64: "F64",
     torch.int64: "I64",
@@ -156,7 +159,7 @@ class _Stream:
         try:
             self.descriptor = os.open(path, flags | (_DIRECT if self.direct else 0), 0o666)
         except OSError as error:
-            if not self.direct or error.errno != errno.EINVAL:
+            if not self.direct or error.errno not in _NOT_DIRECT:
                 raise
             self.direct = False
             self.descriptor = os.open(path, flags, 0o666)
@@ -167,7 +170,7 @@ class _Stream:
             try:
                 done = os.pwrite(self.descriptor, part, at)
             except OSError as error:
-                if not self.direct or error.errno != errno.EINVAL:
+                if not self.direct or error.errno not in _NOT_DIRECT:
                     raise
                 done = 0
             if done < len(part) and self.direct:  # other blocks, or the end of the disk, as the next write will say

@@ -318,7 +318,8 @@ class Trainer:
             state.step = step
             state.tokens += batch.num_tokens
             state.window.add(batch, values, norm, rate)
-            self.masks += batch.masking or MaskCounts()
+            if step <= self.loader.num_fresh_steps:  # what repeats tells nothing new
+                self.masks += batch.masking or MaskCounts()
         elapsed = max(0.0, time.perf_counter() - self.started)  # a clock that goes back counts for nothing
         state.seconds += elapsed
         state.window.seconds += elapsed

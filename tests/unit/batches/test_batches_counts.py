@@ -224,3 +224,13 @@ def test_classes_of_tokens():
 def test_a_check_looks_no_further_than_it_must(tokens):
     loader = Loader(tokens.train, tokens.vocabulary, dataclasses.replace(WORDS, sequences_per_step=5_000), 0)
     assert CHECKED_TOKENS <= check_masks(loader).maskable < CHECKED_TOKENS + 5_000 * 62
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_fixed_copies_are_counted_once(store_of, documents_of, tokens, seed):
+    settings = BatchSettings(objective="mlm", sequences_per_step=8, sequence_length=64, static_copies=1)
+    loader = Loader(store_of(documents_of(8, seed=5)), tokens.vocabulary, settings, seed)
+    counts, steps = check_masks(loader), loader.num_samples // 8
+    assert counts.maskable == sum(loader.batch(step).masking.maskable for step in range(1, steps + 1))
+    assert report_masks(loader).problem == ""
+    assert report_masks(loader).steps == steps

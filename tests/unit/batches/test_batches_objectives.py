@@ -311,7 +311,7 @@ def test_resuming_sees_the_same_rates(tokens):
         counts = batch.masking
         assert counts.expected == pytest.approx(settings.rate_at(step) * counts.maskable)
         assert abs(counts.predicted - counts.expected) < 5 * np.sqrt(counts.variance)
-    assert dataclasses.replace(settings, mask_rate_steps=1).rate_at(1) == 0.4
+    assert dataclasses.replace(settings, mask_rate_steps=1).rate_at(1) == 0.1
 
 
 @pytest.mark.parametrize(

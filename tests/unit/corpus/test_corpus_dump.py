@@ -66,6 +66,15 @@ def test_every_page_of_a_dump_is_kept_or_refused_with_its_reason(dump: Path) -> 
     } - {"category", "interlanguage"}  # fmt: skip  # those stand in the apparatus
 
 
+@pytest.mark.parametrize("size", range(300, 420))
+def test_no_page_is_lost_wherever_blocks_of_reading_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    path = write(tmp_path / "dump.xml", *(page(number, "湖水很清。" * number) for number in (1, 2, 3)))
+    monkeypatch.setattr("xuebu.corpus.dump.CHUNK_BYTES", size)
+    assert [document.id for document in read(path)[0]] == ["1", "2", "3"]
+
+
 def test_index_and_front_to_end_give_the_same(dump: Path, tmp_path: Path) -> None:
     expected = read(dump)
     assert index_of(dump) is not None

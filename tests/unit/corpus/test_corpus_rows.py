@@ -101,3 +101,9 @@ def test_a_wrong_row_is_named_with_file_and_line(tmp_path, name, content, column
     path.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=problem):
         rows_of(path, columns=columns, ids=True)
+
+
+def test_a_cell_of_several_lines_is_one_sentence(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"sentence1": "今天去公园\\n然后回家", "sentence2": ""}\n', encoding="utf-8")
+    assert [text for _, _, text in rows_of(path)] == ["今天去公园 然后回家"]

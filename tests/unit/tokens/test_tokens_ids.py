@@ -5,6 +5,7 @@ import pytest
 
 from xuebu.corpus.symbols import symbols_of
 from xuebu.errors import InputError
+from xuebu.tokens.extend import extend_vocabulary
 from xuebu.tokens.settings import VocabularySettings
 from xuebu.tokens.special import SPECIAL_TOKENS
 from xuebu.tokens.statistics import learn_words
@@ -88,3 +89,23 @@ def test_words_are_learned_from_ids_as_from_characters():
     noise = [symbols_of(rng.integers(100, 4_000, 60)) for _ in range(50)]
     learned = learn_words([*texts, *noise])
     assert {symbols_of([70_000, 3]), symbols_of([12, 9, 44])} <= learned.keys()
+
+
+def test_ids_of_one_digit_stay_ids(tmp_path):
+    vocabulary = train_vocabulary([symbols_of([1, 2, 3, 1, 2, 3, 9])], SETTINGS)
+    vocabulary.save(tmp_path)
+    assert load_vocabulary(tmp_path) == vocabulary
+
+
+def test_ids_are_read_from_numbers_too_and_text_without_any_is_refused():
+    assert train_vocabulary(["12 345 12", "7 12"], SETTINGS).tokens[5:] == ("12", "345", "7")
+    with pytest.raises(InputError, match="no token id stands in the text often enough"):
+        train_vocabulary(["春天来了"], SETTINGS)
+
+
+def test_more_ids_are_added_and_what_is_none_is_refused():
+    vocabulary = train_vocabulary(["1 2"], SETTINGS)
+    assert extend_vocabulary(vocabulary, ["1 77 77 12"], min_count=1)[1] == ("77", "12")
+    for text in ("200000 200000", "1, 2"):
+        with pytest.raises(InputError, match="is no token id from 0 to 131,067; give texts of ids parted by spaces"):
+            extend_vocabulary(vocabulary, [text], min_count=1)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -137,6 +139,8 @@ def test_embeddings_that_fade_out_are_gone_and_resume_exactly(start, resume, rec
     )
     assert [ngram_scale(step, recipe.train) for step in range(1, 7)] == pytest.approx([1, 7 / 9, 0.5, 2 / 9, 0, 0])
     assert ngram_scale(6, recipe_of().train) == 1.0
+    longer = dataclasses.replace(recipe.train, steps=12, legs=(6,))
+    assert [ngram_scale(step, longer) for step in (3, 6, 7, 12)] == pytest.approx([0.5, 0, 0, 0])
     whole, outcome = start(recipe, "whole")
     parts, _ = start(recipe, "parts", stop=StopRequest("SIGTERM"))
     assert resume(parts).finished
