@@ -96,9 +96,8 @@ def attend_runs(q: Tensor, k: Tensor, v: Tensor, runs: Runs) -> Tensor:
     Torch has a kernel for it on GPUs, without dropout and for 16-bit types. Elsewhere it is done one after another.
     """
     if q.device.type == "cuda":
-        from torch.nn.attention.varlen import (
-            varlen_attn,
-        )  # brings the compiler: longer to import than the rest of torch
+        # Not at the top: it brings torch's compiler, which takes longer to import than torch itself.
+        from torch.nn.attention.varlen import varlen_attn
 
         # The arguments that torch 2.11 to 2.13 agree about.
         mixed = varlen_attn(q, k, v, runs.starts, runs.starts, runs.max_length, runs.max_length)

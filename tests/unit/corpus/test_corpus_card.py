@@ -257,7 +257,7 @@ def test_rank_shares_and_rarity() -> None:
     characters = {chr(0x4E00 + n): 1 + n // 4 for n in range(60)} | {"。": 1000}
     profile = profile_of(characters, {5: 1}, {3: 1})
     counts = sorted((1 + n // 4 for n in range(60)), reverse=True)
-    assert profile.rank_shares == {k: pytest.approx(sum(counts[: int(k)]) / sum(counts)) for k in ("10", "50")}
+    assert profile.rank_shares == {k: pytest.approx(sum(counts[: int(k)]) / sum(counts)) for k in ("10", "25", "50")}
     assert profile.rare["1"] == "一丁丂七" and profile.rare["2"][0] == "丄" and list(profile.rare)[-1] == "10"
     assert profile.rarity.edges[:4] == (1, 2, 3, 6) and profile.rarity.counts[:3] == (4, 4, 12)
     assert sum(profile.rarity.counts) == 60
