@@ -33,7 +33,7 @@ def compile_model(model: PretrainingModel, machine: Machine, backend: str = "ind
     if not machine.compile:
         return
     if machine.attention == "runs":
-        import torch.nn.attention.varlen  # not while it is traced: it registers operations
+        from torch.nn.attention import varlen  # noqa: F401 - not while it is traced: it registers operations
 
         model.loss_of_runs = torch.compile(model.loss_of_runs, dynamic=False, backend=backend)  # type: ignore[method-assign]
         return
