@@ -14,8 +14,9 @@ from xuebu.corpus.workers import Workers
 from xuebu.errors import InputError
 
 PRINTS_CHILDREN = """
-import itertools, os, time
+import itertools, os, signal, time
 from xuebu.corpus.workers import Workers
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 def pid(_): time.sleep(0.05); return os.getpid()
 if __name__ == "__main__":
     with Workers(2) as workers:
