@@ -312,7 +312,11 @@ def test_ctrl_c_ends_a_build_by_several_processes(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(lines * 9, encoding="utf-8")
     command = [sys.executable, "-m", "xuebu", "corpus", "build", tmp_path / "a.jsonl", "--out", tmp_path / "out"]
     with subprocess.Popen(
-        [*command, "--workers", "2"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, "--workers", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_hear_interrupts,
     ) as process:
         done = tmp_path / "out" / ".unfinished" / "done"
         while process.poll() is None and not any(_marks(done, "sieve")):
@@ -322,6 +326,11 @@ def test_ctrl_c_ends_a_build_by_several_processes(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "interrupted" in printed and "Traceback" not in printed
     assert any(_marks(done, "sieve"))
+
+
+def _hear_interrupts() -> None:
+    """A shell's background job inherits an ignored SIGINT, and so would what a test run there starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _marks(folder: Path, step: str) -> Iterator[Path]:
