@@ -316,7 +316,7 @@ def test_ctrl_c_ends_a_build_by_several_processes(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=_hear_interrupts,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - no thread of ours runs here
     ) as process:
         done = tmp_path / "out" / ".unfinished" / "done"
         while process.poll() is None and not any(_marks(done, "sieve")):
