@@ -234,15 +234,18 @@ def do_run(out: Path, run: Run, threads: int) -> dict[str, Any] | None:
 
 def describe(out: Path, run: Run, model: Any) -> dict[str, Any]:
     """Return the score of a finished run and its curve."""
+    from xuebu.batches.ngram_counts import ngram_counts
     from xuebu.train.evaluation import evaluate
     from xuebu.train.folder import RunFolder, read_run_facts
 
     folder = RunFolder(out / "runs" / run.name)
     questions, machine = questions_of(out, run.track, PREDICTIONS), read_run_facts(folder).machine
-    score = evaluate(model, questions, machine).metrics()
-    if getattr(model, "ngrams", None) is not None:  # what the encoder knows by itself
+    vocabulary, store, _ = open_track(out, run.track)
+    counts = ngram_counts(store, vocabulary) if model.settings.ngram_prior else None
+    score = evaluate(model, questions, machine, counts).metrics()
+    if model.ngrams is not None or counts is not None:  # what the encoder knows by itself
         model.set_ngram_scale(0.0)
-        without = evaluate(model, questions, machine).metrics()
+        without = evaluate(model, questions, machine, counts).metrics()
         score |= {f"{key}_without_ngrams": without[key] for key in ("mlm_loss_nats", "mlm_accuracy")}
     lines = folder.history.read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, lines) if record["kind"] == "eval"]

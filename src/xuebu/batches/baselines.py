@@ -169,10 +169,9 @@ def score_baselines(
     if not questions.num_predictions:
         raise ValueError("the held-out batches hold no masked token")
     ordinary = vocabulary.special.ordinary_ids(vocabulary.num_tokens)
-    documents = _draw_documents(train_store, max_tokens)
-    held_back = _draw_held_back(train_store, documents)
+    documents = draw_documents(train_store, max_tokens)
     with progress.task("counting baselines", total=4, unit="steps") as task:
-        weights, fitted = _fit(train_store, documents, held_back, vocabulary)
+        weights, fitted = fit_interpolation(train_store, documents, vocabulary)
         task.advance()
         neighbors = read_neighbors(questions, vocabulary)
         counts = count_contexts(read_documents(train_store, documents), neighbors, vocabulary)
@@ -214,7 +213,7 @@ def score_baselines(
     )
 
 
-def _draw_documents(store: Store, max_tokens: int) -> Int64:
+def draw_documents(store: Store, max_tokens: int) -> Int64:
     """Return the documents to count, increasing: all, or a keyed random choice that fits into `max_tokens`."""
     if store.num_tokens <= max_tokens:
         return np.arange(store.num_documents)
@@ -236,8 +235,9 @@ def _draw_held_back(store: Store, documents: Int64) -> Bool:
     return np.isin(groups, chosen)
 
 
-def _fit(store: Store, documents: Int64, held_back: Bool, vocabulary: Vocabulary) -> tuple[Float64, int]:
-    """Return the n-gram's weights, and on how many held-back tokens they were fitted."""
+def fit_interpolation(store: Store, documents: Int64, vocabulary: Vocabulary) -> tuple[Float64, int]:
+    """Return the n-gram's weights, and on how many held-back tokens of these documents they were fitted."""
+    held_back = _draw_held_back(store, documents)
     if not held_back.any():
         return default_weights(), 0
     chosen = documents[held_back]

@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[str | None, int]] = {
 _CHUNK_TOKENS = 1 << 20
 
 
-def read_neighbors(batch: Batch, vocabulary: Vocabulary) -> Int64:
+def read_neighbors(batch: Batch, vocabulary: Vocabulary, longest: int | None = None) -> Int64:
     """Return the neighbors of each masked position as the corrupted input shows them, int64[M, 4].
 
     Nothing is read across [CLS] or [SEP]: they are the boundary, and beyond the boundary lies boundary. Where a
@@ -53,6 +53,7 @@ def read_neighbors(batch: Batch, vocabulary: Vocabulary) -> Int64:
     Args:
         batch: rows after masking.
         vocabulary: for its size and special ids.
+        longest: tokens of the longest sentence that is not cut; None: of the longest of the batch.
     """
     boundary = vocabulary.num_tokens
     ids = batch.input_ids.astype(np.int64)
@@ -65,7 +66,7 @@ def read_neighbors(batch: Batch, vocabulary: Vocabulary) -> Int64:
     codes[ids == vocabulary.special.cls] = boundary
     codes[ends] = boundary
     to_the_right = codes.copy()
-    to_the_right[ends[lengths == lengths.max(initial=0)]] = UNUSABLE
+    to_the_right[ends[lengths >= (lengths.max(initial=0) if longest is None else longest)]] = UNUSABLE
     places = batch.masked_positions
     left, right = codes[places - 1], to_the_right[places + 1]
     far_left = np.where(left == boundary, boundary, codes[np.maximum(places - 2, 0)])
@@ -145,6 +146,10 @@ class ContextIndex:
                 located[kind][rows] = np.where(known[numbers] == keys, numbers, -1)
         return located
 
+    def keys(self, kind: str) -> Int64:
+        """Return the keys of the distinct contexts of a kind, increasing; the place of each is the context's number."""
+        return self._keys[kind]
+
     def num_contexts(self, kind: str) -> int:
         """Return how many distinct contexts of a kind the questions ask about."""
         return len(self._keys[kind])
@@ -160,9 +165,9 @@ class Continuations:
     Attributes:
         starts: int64[K + 1], where each context's entries begin and end.
         codes: int64[E], context * base + token, increasing.
-        tokens: int64[E].
-        shares: float64[E].
-        rest: float64[K + 1], 1 for a context never seen; the last one, reached by index -1, is for "no context".
+        tokens: integers[E].
+        shares: floats[E].
+        rest: floats[K + 1], 1 for a context never seen; the last one, reached by index -1, is for "no context".
         discount: D = n1 / (n1 + 2 n2), with n1 and n2 the number of entries seen once and twice.
 
     Source: Ney, Essen and Kneser 1994, "On structuring probabilistic dependences in stochastic language modelling",
@@ -171,9 +176,9 @@ class Continuations:
 
     starts: Int64
     codes: Int64
-    tokens: Int64
-    shares: Float64
-    rest: Float64
+    tokens: npt.NDArray[np.integer[Any]]
+    shares: npt.NDArray[np.floating[Any]]
+    rest: npt.NDArray[np.floating[Any]]
     discount: float
 
     @classmethod
@@ -218,14 +223,14 @@ class Counts:
     Attributes:
         contexts: for each kind the context of each question, int64[M].
         continuations: for each kind its table.
-        unigram: float64[V], share of each token, (count + 1/2) normalized; 0 for special tokens other than [UNK].
+        unigram: floats[V], share of each token, (count + 1/2) normalized; 0 for special tokens other than [UNK].
         num_tokens: number of tokens counted.
         base: factor in the codes of `Continuations`.
     """
 
     contexts: dict[str, Int64]
     continuations: dict[str, Continuations]
-    unigram: Float64
+    unigram: npt.NDArray[np.floating[Any]]
     num_tokens: int
     base: int
 
@@ -253,17 +258,23 @@ def count_contexts(chunks: Iterable[tuple[Int64, Int64]], questions: Int64, voca
         kind: Continuations.of(codes, counts, index.num_contexts(kind), index.base)
         for kind, (codes, counts) in found.items()
     }
-    smoothed = unigram + 0.5
-    no_text = vocabulary.special.is_special(vocabulary.num_tokens)
-    no_text[vocabulary.special.unk] = False
-    smoothed[no_text] = 0.0
     return Counts(
         contexts=index.questions,
         continuations=continuations,
-        unigram=smoothed / smoothed.sum(),
+        unigram=smoothed_unigram(unigram, vocabulary),
         num_tokens=int(unigram.sum()),
         base=index.base,
     )
+
+
+def smoothed_unigram(counts: Int64, vocabulary: Vocabulary) -> Float64:
+    """Return the share of each token, float64[V]: (count + 1/2) normalized; 0 for special ones other than [UNK]."""
+    smoothed = counts + 0.5
+    no_text = vocabulary.special.is_special(vocabulary.num_tokens)
+    no_text[vocabulary.special.unk] = False
+    smoothed[no_text] = 0.0
+    shares: Float64 = smoothed / smoothed.sum()
+    return shares
 
 
 def _add_counts(old: tuple[Int64, Int64], new: tuple[Int64, Int64]) -> tuple[Int64, Int64]:

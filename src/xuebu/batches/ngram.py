@@ -8,6 +8,7 @@ and at last to the product. Weights are fitted by expectation maximization on tr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ class _Distributions:
         self._counts, self._neighbors = counts, neighbors
         size = len(counts.unigram)
         self.num_rows = max(1, _BUFFER_ENTRIES // size)
-        self._buffers = np.empty((3, self.num_rows, size))
+        self._buffers = np.empty((3, self.num_rows, size), dtype=counts.unigram.dtype)
         with np.errstate(divide="ignore"):
             self._inverse_unigram = np.where(counts.unigram > 0, 1.0 / counts.unigram, 0.0)
 
@@ -97,7 +98,7 @@ class _Distributions:
         self.add(out, far, far_context, rest_of_two)
         self.add(out, two, two_context, np.ones(len(out)))
 
-    def add(self, out: Float64, kind: str, contexts: Int64, weights: Float64) -> None:
+    def add(self, out: Float64, kind: str, contexts: Int64, weights: npt.NDArray[np.floating[Any]]) -> None:
         """Add to each row its context's discounted shares, times the row's weight."""
         table = self._counts.continuations[kind]
         rows, entries = table.entries(contexts)
@@ -218,6 +219,36 @@ def guess(
         best = mixture.argmax(axis=1)
         tokens[rows] = np.where(same[rows] * of_shown >= other[rows] * mixture[line, best], shown, best)
     return Guesses(tokens=tokens, log_probabilities=log_probabilities)
+
+
+def distribute(
+    counts: Counts,
+    weights: Float64,
+    neighbors: Int64,
+    *,
+    visible: npt.NDArray[np.int32],
+    vocabulary: Vocabulary,
+    masking: BatchSettings,
+) -> npt.NDArray[np.float32]:
+    """Return what `guess` guesses from: the probability of every token in each masked place, float32[M, V].
+
+    Args:
+        counts, weights, neighbors, visible, vocabulary, masking: as in `guess`.
+    """
+    same, other = _likelihoods(visible, vocabulary, masking)
+    same, other = same.astype(counts.unigram.dtype), np.maximum(other, 1e-12).astype(counts.unigram.dtype)
+    weights = weights[_buckets(counts, neighbors)].astype(counts.unigram.dtype)
+    distributions = _Distributions(counts, neighbors)
+    found = np.empty((len(neighbors), len(counts.unigram)), dtype=np.float32)
+    for start in range(0, len(neighbors), distributions.num_rows):
+        rows = slice(start, min(start + distributions.num_rows, len(neighbors)))
+        mixture = _mix(distributions, counts, weights[rows], rows)
+        line, shown = np.arange(len(mixture)), visible[rows]
+        of_shown = mixture[line, shown]
+        evidence = same[rows] * of_shown + other[rows] * (1.0 - of_shown)
+        np.multiply(mixture, (other[rows] / evidence)[:, None], out=found[rows])
+        found[rows][line, shown] = same[rows] * of_shown / evidence
+    return found
 
 
 def _mix(distributions: _Distributions, counts: Counts, weights: Float64, rows: slice) -> Float64:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from xuebu.errors import ConfigError
 from xuebu.model.heads import (
     MaskedTokenHead,
     NextSentenceHead,
     PretrainingLoss,
+    Prior,
     next_sentence_classes,
 )
 from xuebu.model.layers import Block, Embeddings, EncoderLayer, Runs, padding_bias
@@ -39,6 +41,9 @@ class PretrainingOutput(NamedTuple):
     nsp_logits: Tensor | None
 
 
+_LEAST = 1e-9  # below it no probability that counting gives matters
+
+
 class PretrainingModel(nn.Module):
     """A BERT encoder with a masked-token head and, where the settings say so, a next-sentence head.
 
@@ -47,9 +52,14 @@ class PretrainingModel(nn.Module):
         vocab_size: v.
         recompute: whether the backward pass computes each layer's inside anew instead of having kept it: less memory,
             about a third more time, the same numbers, dropout included.
+        ngram_scale: what n-gram embeddings and prior are multiplied by.
+        teacher_weight: share of soft targets in the loss, where it is given what counting says to learn from.
 
     Source: Devlin et al. 2019.
     """
+
+    ngram_scale: Tensor
+    teacher_weight: Tensor
 
     def __init__(self, settings: ModelSettings, vocab_size: int, generator: torch.Generator | None = None) -> None:
         """Build the model on the CPU with weights drawn from `generator` (None: from seed 0).
@@ -73,6 +83,9 @@ class PretrainingModel(nn.Module):
                 self.ngrams = NgramEmbeddings(
                     vocab_size, settings.ngram_buckets, settings.hidden_size, settings.ngram_dropout
                 )
+            for name in ("ngram_scale", "teacher_weight"):
+                self.register_buffer(name, torch.empty(()), persistent=False)
+            self.prior_scale = nn.Linear(settings.hidden_size, 1) if settings.ngram_prior else None
         self.to_empty(device="cpu")
         self.initialize(torch.Generator().manual_seed(0) if generator is None else generator)
 
@@ -84,7 +97,11 @@ class PretrainingModel(nn.Module):
         """
         for name, parameter in self.named_parameters():
             ends_block = name.endswith((".outer.weight", ".attention.output.weight"))
-            if name == "ngrams.table" or name.endswith(".kernel") or (self.settings.zero_init and ends_block):
+            if (
+                name in ("ngrams.table", "prior_scale.weight")
+                or name.endswith(".kernel")
+                or (self.settings.zero_init and ends_block)
+            ):
                 parameter.zero_()
             elif parameter.dim() > 1:
                 parameter.normal_(0.0, self.settings.initializer_range, generator=generator)
@@ -92,16 +109,18 @@ class PretrainingModel(nn.Module):
                 parameter.fill_(1.0 if name.endswith("norm.weight") else 0.0)
 
         self.set_ngram_scale(1.0)
+        self.teacher_weight.zero_()
 
     def set_ngram_scale(self, scale: float) -> None:
-        """Set what the n-gram embeddings are multiplied by, if there are any."""
+        """Set what n-gram embeddings and n-gram prior are multiplied by, if there are any."""
+        self.ngram_scale.fill_(scale)
         if self.ngrams is not None:
             self.ngrams.scale.fill_(scale)
 
     def drop_ngrams(self) -> None:
-        """Leave the n-gram embeddings out, for good: an encoder without them, as its settings then say."""
-        self.ngrams = None
-        self.settings = dataclasses.replace(self.settings, ngram_embeddings="none", ngram_extra=0.0)
+        """Leave n-gram embeddings and prior out, for good: an encoder without them, as its settings then say."""
+        self.ngrams = self.prior_scale = None
+        self.settings = dataclasses.replace(self.settings, ngram_embeddings="none", ngram_extra=0.0, ngram_prior=False)
 
     def encode(
         self,
@@ -167,7 +186,16 @@ class PretrainingModel(nn.Module):
             masked_positions: int64 [m], indices into the b * t positions row by row (row * t + column), or into s; the
                 masked-token head is computed nowhere else.
             blocks: as in `encode`.
+
+        Raises:
+            ConfigError: the architecture adds n-gram counts to the logits, and there are none here.
         """
+        if self.prior_scale is not None:
+            raise ConfigError(
+                "this model adds n-gram counts of its training text to its logits (`model.ngram_prior`), and counts "
+                "are no part of a model: it cannot fill in or be exported; fade them out while training "
+                "(`train.ngram_fade_start`)"
+            )
         chosen, first, added = self._read(input_ids, segment_ids, lengths, masked_positions, blocks)
         mlm_logits = self.mlm_head(chosen, self.embeddings.word.weight, added)
         return PretrainingOutput(mlm_logits, None if self.nsp_head is None else self.nsp_head(first))
@@ -215,6 +243,7 @@ class PretrainingModel(nn.Module):
         labels: Tensor,
         nsp_labels: Tensor | None = None,
         blocks: Sequence[tuple[int, int]] | None = None,
+        counted: Tensor | None = None,
     ) -> PretrainingLoss:
         """Return the summed losses of a micro-batch; divide by the step's global counts, never by this batch's own.
 
@@ -226,11 +255,13 @@ class PretrainingModel(nn.Module):
             labels: int64 [m], the original tokens there; negative where nothing is to be counted.
             nsp_labels: integers [b], 1 = b truly follows a, 0 = not, -1 = not to be judged; None: no pair is.
             blocks: as in `encode`.
+            counted: float32 [m, v], the probabilities that counting gives: for the prior of an architecture that has
+                one, else soft targets; None: not to be asked.
         """
         chosen, first, added = self._read(input_ids, segment_ids, lengths, masked_positions, blocks)
         rows = _rows(input_ids, lengths, blocks)
         extra = self._extra(input_ids.flatten(), masked_positions, rows)
-        return self._judge(chosen, first, added, labels, nsp_labels, extra_nats=extra)
+        return self._judge(chosen, first, added, labels, nsp_labels, extra_nats=extra, counted=counted)
 
     def loss_of_runs(
         self,
@@ -244,6 +275,7 @@ class PretrainingModel(nn.Module):
         masked_positions: Tensor,
         labels: Tensor,
         nsp_labels: Tensor,
+        counted: Tensor | None = None,
     ) -> PretrainingLoss:
         """Return the same for rows end to end: what a GPU computes, compiled as a whole at one shape.
 
@@ -255,7 +287,7 @@ class PretrainingModel(nn.Module):
             max_length: no row is longer.
             first_positions: int64 [b], where each row begins.
             masked_positions: int64 [m], indices into s.
-            labels, nsp_labels: as in `loss`.
+            labels, nsp_labels, counted: as in `loss`.
         """
         rows, at_input = Rows(row_starts[:-1].long(), row_starts[1:].long()), None
         if self.ngrams is not None and self.settings.ngram_embeddings == "input":
@@ -265,7 +297,8 @@ class PretrainingModel(nn.Module):
         x = self._run_layers(x, Runs(row_starts, max_length), places)
         chosen, added = self._add_ngrams(x.index_select(0, masked_positions), input_ids, masked_positions, rows)
         extra = self._extra(input_ids, masked_positions, rows)
-        return self._judge(chosen, x.index_select(0, first_positions), added, labels, nsp_labels, extra_nats=extra)
+        first = x.index_select(0, first_positions)
+        return self._judge(chosen, first, added, labels, nsp_labels, extra_nats=extra, counted=counted)
 
     def _extra(self, input_ids: Tensor, masked_positions: Tensor, rows: Rows) -> Tensor:
         """Return the summed cross-entropy of the n-gram embeddings alone at some positions that are not masked."""
@@ -287,9 +320,17 @@ class PretrainingModel(nn.Module):
         nsp_labels: Tensor | None,
         *,
         extra_nats: Tensor,
+        counted: Tensor | None,
     ) -> PretrainingLoss:
+        words, prior = self.embeddings.word.weight, None
+        if counted is not None and self.prior_scale is not None:
+            scale = (1.0 + self.prior_scale(chosen).float().squeeze(1)) * self.ngram_scale
+            prior = Prior(counted.clamp_min(_LEAST).log_(), scale)
+        elif counted is not None and self.training:
+            excess = self.mlm_head.loss_of_targets(chosen, words, counted, labels, added)
+            extra_nats = extra_nats + self.teacher_weight * excess
         mlm_nats, mlm_log_probability, mlm_hits, mlm_top_probability = self.mlm_head.loss(
-            chosen, self.embeddings.word.weight, labels, added
+            chosen, words, labels, added, prior
         )
         nsp_nats = torch.zeros_like(mlm_nats)
         nsp_hits = torch.zeros(len(first), dtype=torch.bool, device=mlm_nats.device)

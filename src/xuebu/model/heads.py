@@ -39,10 +39,32 @@ class MaskedTokenHead(nn.Module):
         return functional.linear(self._transform(hidden, added), self._weight(word_embeddings), self.bias)
 
     def loss(
-        self, hidden: Tensor, word_embeddings: Tensor, labels: Tensor, added: Tensor | None = None
+        self,
+        hidden: Tensor,
+        word_embeddings: Tensor,
+        labels: Tensor,
+        added: Tensor | None = None,
+        prior: Prior | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what `summed_cross_entropy` returns, for the same arguments as `forward` and int64 labels [m]."""
-        return summed_cross_entropy(self._transform(hidden, added), self._weight(word_embeddings), self.bias, labels)
+        states = self._transform(hidden, added)
+        return summed_cross_entropy(states, self._weight(word_embeddings), self.bias, labels, prior)
+
+    def loss_of_targets(
+        self, hidden: Tensor, word_embeddings: Tensor, targets: Tensor, labels: Tensor, added: Tensor | None = None
+    ) -> Tensor:
+        """Return by how much the cross-entropy to soft targets [m, v] exceeds that to labels [m], summed.
+
+        The sum over the vocabulary that both have cancels: what is left is linear in the logits, and so is a product
+        with the mean of the decoder's rows instead of the logits. Rows of a negative label count nothing.
+        """
+        states, weight = self._transform(hidden, added), self._weight(word_embeddings)
+        counted = (labels >= 0).to(targets.dtype)
+        here = torch.arange(len(labels), device=labels.device)
+        away = -targets * counted[:, None]
+        away[here, labels.clamp(min=0)] += counted
+        excess = (states * functional.linear(away, weight.t())).sum(dtype=torch.float32)
+        return excess if self.bias is None else excess + (away.sum(0) * self.bias).sum()
 
     def loss_of_added(self, added: Tensor, word_embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the summed cross-entropy where the decoder's input is `added` [m, h] alone."""
@@ -55,6 +77,13 @@ class MaskedTokenHead(nn.Module):
 
     def _weight(self, word_embeddings: Tensor) -> Tensor:
         return word_embeddings if self.decoder is None else self.decoder.weight
+
+
+class Prior(NamedTuple):
+    """What is added to the logits of masked positions: values [m, v] without a gradient, times scale [m]."""
+
+    values: Tensor
+    scale: Tensor
 
 
 class NextSentenceHead(nn.Module):
@@ -100,8 +129,9 @@ class PretrainingLoss(NamedTuple):
         mlm_top_probability: float32 [m], probability of the most probable token; no gradient.
         nsp_nats: scalar with gradient, cross-entropy summed over the judged pairs, in nats.
         nsp_hits: bool [b], whether a judged pair was judged rightly; False where it is not judged.
-        extra_nats: scalar with gradient, cross-entropy of the n-gram embeddings alone, summed over positions that are
-            not masked; 0 where there is none. Not part of what is recorded.
+        extra_nats: scalar with gradient, what else is learned from, summed: cross-entropy of the n-gram embeddings
+            alone at positions that are not masked, and what soft targets add; 0 where there is neither. Not part of
+            what is recorded.
     """
 
     mlm_nats: Tensor
@@ -126,8 +156,14 @@ class _SummedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
+    def forward(  # noqa: PLR0917 - torch passes them so
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        prior: Tensor | None,
+        scale: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         m, v = len(labels), len(weight)
         logits = hidden @ weight.t()
@@ -135,6 +171,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
         at_label = logits.gather(1, at[:, None]).float()
         if bias is not None:
             at_label += bias.index_select(0, at)[:, None]
+        if prior is not None and scale is not None:
+            at_label += prior.gather(1, at[:, None]) * scale[:, None]
         top, total = torch.empty_like(at_label), torch.empty_like(at_label)
         hits = torch.empty(m, dtype=torch.bool, device=logits.device)
         num_rows = max(_CACHED_LOGITS // v, 1) if logits.device.type == "cpu" else max(m, 1)
@@ -143,6 +181,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
             x = logits[part].to(torch.float32, copy=True)
             if bias is not None:
                 x += bias  # not in one operation: across types it takes ten times as long
+            if prior is not None and scale is not None:
+                x.addcmul_(prior[part], scale[part, None])
             top[part] = x.amax(1, keepdim=True)
             hits[part] = _first_of_largest(x, at[part], at_label[part] == top[part])
             total[part] = x.sub_(top[part]).exp_().sum(1, keepdim=True)
@@ -152,7 +192,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
             # One place a row. Torch's scatter_ copies the whole tensor there and back.
             here = torch.arange(m, device=labels.device)
             logits[here, at] = ((at_label - top).exp_() - total).squeeze(1).to(logits.dtype)
-            ctx.save_for_backward(hidden, weight, logits, counts[:, None] / total)
+            ctx.save_for_backward(hidden, weight, logits, counts[:, None] / total, prior)
             ctx.has_bias = bias is not None
         found = log_probability, hits & counts, total.reciprocal().squeeze(1)
         ctx.mark_non_differentiable(*found)
@@ -160,11 +200,14 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_nats: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        hidden, weight, gradient, scale = ctx.saved_tensors
+    def backward(ctx: Any, grad_nats: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, gradient, scale, prior = ctx.saved_tensors
+        of_scale = None
+        if prior is not None:
+            of_scale = (gradient * prior).sum(1) * (grad_nats * scale).squeeze(1)
         scale = (grad_nats * scale).to(hidden.dtype)
         of_bias = (scale.t() @ gradient).squeeze(0).float() if ctx.has_bias else None
-        return (gradient @ weight) * scale, gradient.t() @ (hidden * scale), of_bias, None
+        return (gradient @ weight) * scale, gradient.t() @ (hidden * scale), of_bias, None, None, of_scale
 
 
 def _first_of_largest(logits: Tensor, labels: Tensor, is_largest: Tensor) -> Tensor:
@@ -178,9 +221,9 @@ def _first_of_largest(logits: Tensor, labels: Tensor, is_largest: Tensor) -> Ten
 
 
 def summed_cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, prior: Prior | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the cross-entropy of hidden weight' + bias summed over rows, and for each row what it was worth.
+    """Return the cross-entropy of hidden weight' + bias + prior summed over rows, and for each row what it was worth.
 
     Under autocast the product runs in its type. The rest is float32 arithmetic.
 
@@ -189,6 +232,7 @@ def summed_cross_entropy(
         weight: [v, h].
         bias: [v] or None.
         labels: int64 [m] in 0..v-1; rows of a negative one count nothing.
+        prior: added to the logits, or None.
 
     Returns:
         nats: scalar, the only one with a gradient.
@@ -199,6 +243,9 @@ def summed_cross_entropy(
     device = hidden.device.type
     if torch.is_autocast_enabled(device):
         hidden, weight = (x.to(torch.get_autocast_dtype(device)) for x in (hidden, weight))
+    values, scale = (None, None) if prior is None else (prior.values, prior.scale.float())
     with torch.autocast(device, enabled=False):
-        found: tuple[Tensor, Tensor, Tensor, Tensor] = _SummedCrossEntropy.apply(hidden, weight, bias, labels)  # type: ignore[no-untyped-call]
+        found: tuple[Tensor, Tensor, Tensor, Tensor] = _SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            hidden, weight, bias, labels, values, scale
+        )
     return found

@@ -71,6 +71,7 @@ class ParameterCount:
         mlm_head: masked-token head; a decoder tied to the word embeddings counts there, once.
         nsp_head: next-sentence head with its pooler.
         ngram_embeddings: hashed embeddings of neighbors.
+        ngram_prior: the scale of the n-gram counts.
     """
 
     word_embeddings: int
@@ -81,6 +82,7 @@ class ParameterCount:
     mlm_head: int
     nsp_head: int
     ngram_embeddings: int = 0
+    ngram_prior: int = 0
 
     @property
     def total(self) -> int:
@@ -90,7 +92,7 @@ class ParameterCount:
     def summary(self) -> str:
         """Return one line a part, then the total."""
         parts = [(field.name.replace("_", " "), getattr(self, field.name)) for field in dataclasses.fields(self)]
-        parts = [(name, count) for name, count in parts if count or name != "ngram embeddings"]
+        parts = [(name, count) for name, count in parts if count or not name.startswith("ngram")]
         return "\n".join(f"{name:<20} {count:>15,}" for name, count in [*parts, ("total", self.total)])
 
     def to_json(self) -> dict[str, int]:
@@ -128,4 +130,5 @@ def count_parameters(settings: ModelSettings, vocab_size: int) -> ParameterCount
         + vocab_size * settings.mlm_bias,
         nsp_head=square * settings.pooler + (2 * hidden + 2) * settings.nsp_head,
         ngram_embeddings=NUM_CONTEXTS * settings.ngram_buckets * hidden * (settings.ngram_embeddings != "none"),
+        ngram_prior=(hidden + 1) * settings.ngram_prior,
     )

@@ -74,6 +74,9 @@ class ModelSettings:
     ngram_extra: Annotated[float, Range(0.0, 1.0)] = 0.0
     """While training, the n-gram embeddings also predict tokens that are not masked, by themselves, and the decoder
     learns from it: at so many positions, as a share of all (ngram_embeddings = "head" or "decoder")."""
+    ngram_prior: bool = False
+    """Add what n-gram counts of the training text say about a masked token, as log-probabilities, to its logits, times
+    a learned scale; a training text is asked without its own group. The counts are no part of the saved model."""
 
     def __post_init__(self) -> None:
         """Check what no single field can tell."""
@@ -110,6 +113,7 @@ class ModelSettings:
     def unknown_to_hugging_face(self) -> tuple[str, ...]:
         """Names of the settings by which this architecture has what BertForPreTraining lacks."""
         found = ["ngram_embeddings"] if self.ngram_embeddings != "none" else []
+        found += ["ngram_prior"] if self.ngram_prior else []
         found += ["modern layers"] if self.layer == "modern" else []
         found += [f"activation {self.activation}"] if self.activation == "relu2" else []
         return tuple(found)

@@ -10,8 +10,11 @@ import numpy.typing as npt
 import torch
 
 from xuebu.batches.batch import KEPT, MASKED, NO_PAIR, RANDOM, Batch
+from xuebu.batches.ngram_counts import NgramCounts
 from xuebu.batches.packing import split_micro_batches
+from xuebu.batches.settings import BatchSettings
 from xuebu.model.encoder import PretrainingModel
+from xuebu.train.counting import Counting, held_out_counting
 from xuebu.train.machine import Machine
 from xuebu.train.objective import compute_losses
 
@@ -66,11 +69,28 @@ class Evaluation:
         return metrics
 
 
-def evaluate(model: PretrainingModel, batches: Sequence[Batch], machine: Machine) -> Evaluation:
-    """Answer every question of the batches, without dropout. The model's training mode is put back."""
+def evaluate(
+    model: PretrainingModel,
+    batches: Sequence[Batch],
+    machine: Machine,
+    counts: NgramCounts | None = None,
+    settings: BatchSettings | None = None,
+) -> Evaluation:
+    """Answer every question of the batches, without dropout. The model's training mode is put back.
+
+    Args:
+        model: what is asked.
+        batches: held-out questions.
+        machine: how to compute.
+        counts: of the training text, for a model with an n-gram prior.
+        settings: of the batches that it trains on; they say from what length on a sentence was cut.
+    """
     was_training = model.training
     model.eval()
-    parts = [_evaluate_batch(model, batch, machine) for batch in batches]
+    parts = [
+        _evaluate_batch(model, batch, machine, held_out_counting(counts, batch, settings or BatchSettings()))
+        for batch in batches
+    ]
     model.train(was_training)
     judged = [batch.nsp_labels != NO_PAIR for batch in batches]
     return Evaluation(
@@ -88,7 +108,7 @@ def evaluate(model: PretrainingModel, batches: Sequence[Batch], machine: Machine
 
 
 def _evaluate_batch(
-    model: PretrainingModel, batch: Batch, machine: Machine
+    model: PretrainingModel, batch: Batch, machine: Machine, counting: Counting | None
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_], float]:
     hits = np.zeros(batch.num_predictions, dtype=np.bool_)
     log_probability = np.zeros(batch.num_predictions, dtype=np.float64)
@@ -97,7 +117,7 @@ def _evaluate_batch(
     nsp_nats = 0.0
     with torch.no_grad():
         for micro in split_micro_batches(batch, machine.micro_batch_tokens, machine.rows_per_block):
-            losses = compute_losses(model, micro, machine.device, machine.precision)
+            losses = compute_losses(model, micro, machine.device, machine.precision, counting)
             hits[micro.predictions] = losses.mlm_hits[: len(micro.predictions)].cpu().numpy()
             log_probability[micro.predictions] = losses.mlm_log_probability[: len(micro.predictions)].cpu().numpy()
             top_probability[micro.predictions] = losses.mlm_top_probability[: len(micro.predictions)].cpu().numpy()

@@ -17,6 +17,7 @@ from xuebu.model.encoder import PretrainingModel
 from xuebu.model.heads import PretrainingLoss
 from xuebu.model.layers import EncoderLayer
 from xuebu.model.modern import ModernLayer
+from xuebu.train.counting import Counting
 from xuebu.train.machine import Machine
 from xuebu.train.settings import Recipe
 
@@ -55,16 +56,27 @@ def layout_of(
 
 
 def compute_losses(
-    model: PretrainingModel, micro: MicroBatch | RunBatch, device: str, precision: str
+    model: PretrainingModel,
+    micro: MicroBatch | RunBatch,
+    device: str,
+    precision: str,
+    counting: Counting | None = None,
 ) -> PretrainingLoss:
     """Run the model on a micro-batch; cross-entropies are taken in fp32 whatever the precision.
 
-    Values of single predictions come in the order of `micro.predictions`; padding may follow.
+    Values of single predictions come in the order of `micro.predictions`; padding may follow. What `counting` says goes
+    to the model.
     """
+    counted = None
+    if counting is not None:
+        said = counting(micro.predictions)
+        counted = torch.zeros((_num_computed(micro), said.shape[1]))
+        counted[: len(said)] = torch.from_numpy(said)
+        counted = counted.to(device)
     if isinstance(micro, RunBatch):
-        return _losses_of_runs(model, micro, device, precision)
+        return _losses_of_runs(model, micro, device, precision, counted)
     # Positions that are computed and not counted: few shapes, see `packing`.
-    padding = (0, -len(micro.masked_positions) % PREDICTION_MULTIPLE)
+    padding = (0, _num_computed(micro) - len(micro.masked_positions))
     masked_positions = np.pad(micro.masked_positions, padding)
     padded_labels = np.pad(micro.labels, padding, constant_values=NOT_COUNTED)
     input_ids, segment_ids, at, labels, nsp_labels = _to(
@@ -74,16 +86,30 @@ def compute_losses(
     lengths = _to(device, micro.lengths)[0] if padded else None
     with autocast(device, precision):
         return model.loss(
-            input_ids, segment_ids, lengths, at, labels=labels, nsp_labels=nsp_labels, blocks=micro.blocks
+            input_ids,
+            segment_ids,
+            lengths,
+            at,
+            labels=labels,
+            nsp_labels=nsp_labels,
+            blocks=micro.blocks,
+            counted=counted,
         )
 
 
-def _losses_of_runs(model: PretrainingModel, micro: RunBatch, device: str, precision: str) -> PretrainingLoss:
+def _num_computed(micro: MicroBatch | RunBatch) -> int:
+    count = len(micro.masked_positions)
+    return count if isinstance(micro, RunBatch) else count + -count % PREDICTION_MULTIPLE
+
+
+def _losses_of_runs(
+    model: PretrainingModel, micro: RunBatch, device: str, precision: str, counted: torch.Tensor | None
+) -> PretrainingLoss:
     names = ("input_ids", "segment_ids", "positions", "first_positions", "masked_positions", "labels", "nsp_labels")
     tensors = dict(zip(names, _to(device, *(getattr(micro, name) for name in names)), strict=True))
     (row_starts,) = _to(device, micro.row_starts)
     with autocast(device, precision):
-        return model.loss_of_runs(**tensors, row_starts=row_starts, max_length=micro.max_length)
+        return model.loss_of_runs(**tensors, row_starts=row_starts, max_length=micro.max_length, counted=counted)
 
 
 def _to(device: str, *arrays: npt.NDArray[Any]) -> Sequence[torch.Tensor]:

@@ -60,7 +60,7 @@ def schedule_position(step: int, seconds: float, settings: TrainSettings) -> flo
 
 
 def ngram_scale(step: int, settings: TrainSettings) -> float:
-    """Return what the n-gram embeddings are multiplied by at an update: 1, and falling along a line where they fade.
+    """Return what n-gram embeddings and prior are multiplied by at an update: 1, falling along a line where they fade.
 
     Shares are of the first leg: what has faded stays away when a run is extended.
     """
@@ -69,6 +69,17 @@ def ngram_scale(step: int, settings: TrainSettings) -> float:
         return 1.0
     planned = (*settings.legs, settings.steps)[0]
     return min(max((end - step / planned) / (end - start), 0.0), 1.0)
+
+
+def teacher_weight(step: int, settings: TrainSettings) -> float:
+    """Return the share of soft targets in the loss of an update, numbered from 1: it falls along a line to 0.
+
+    Shares are of the first leg, as in `ngram_scale`.
+    """
+    if not settings.ngram_teacher:
+        return 0.0
+    end = settings.ngram_teacher_end * (*settings.legs, settings.steps)[0]
+    return settings.ngram_teacher * max(1.0 - (step - 1) / end, 0.0)
 
 
 def is_over(step: int, seconds: float, settings: TrainSettings) -> bool:

@@ -14,6 +14,7 @@ from xuebu.batches.baselines import Baselines, score_baselines
 from xuebu.batches.batch import KEPT, MASKED, RANDOM
 from xuebu.batches.held_out import held_out_batches
 from xuebu.batches.loader import Loader, count_tokens
+from xuebu.batches.ngram_counts import ngram_counts
 from xuebu.model.encoder import PretrainingModel
 from xuebu.progress import SILENT, Progress
 from xuebu.tokens.store import Store
@@ -59,7 +60,8 @@ def score_model(
         batches=recipe.batches,
         predictions=recipe.evaluation.final_predictions,
     )
-    answers = evaluate(model, questions, machine)
+    counts = ngram_counts(train_store, vocabulary, progress=progress) if model.settings.ngram_prior else None
+    answers = evaluate(model, questions, machine, counts, recipe.batches)
     # Documents of one group (parts of an article) are alike: the group is what counts as independent.
     answers = replace(
         answers,
@@ -77,13 +79,13 @@ def score_model(
         progress=progress,
     )
     scores = describe_scores(answers, counting, recipe.batches.pair_task)
-    counts = count_tokens(train_store, vocabulary.num_tokens)
+    token_counts = count_tokens(train_store, vocabulary.num_tokens)
     scores["mlm"]["by_character"] = score_by_character(
         np.concatenate([batch.labels for batch in questions]),
         {"model": answers.mlm_hits, "ngram": counting.ngram_correct},
         answers.documents,
-        character_classes(vocabulary, counts),
-        counts,
+        character_classes(vocabulary, token_counts),
+        token_counts,
     )
     return scores
 

@@ -35,9 +35,14 @@ class TrainSettings:
     ngram_learning_rate: Annotated[float, Range(0.0, 1.0)] = 0.3
     """Peak learning rate of the n-gram embeddings (Adagrad); it follows the schedule of `learning_rate`."""
     ngram_fade_start: Annotated[float, Range(0.0, 1.0)] = 1.0
-    """Share of the steps after which the n-gram embeddings fade out; 1: they stay."""
+    """Share of the steps after which n-gram embeddings and prior fade out; 1: they stay."""
     ngram_fade_end: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Share of the steps after which they are gone, so that the trained model is an encoder without them."""
+    ngram_teacher: Annotated[float, Range(0.0, 1.0)] = 0.0
+    """Share of the loss, at the first step, whose target is what n-gram counts of the training text say about a masked
+    token, asked without its own group, instead of the one token that stood there; 0: none."""
+    ngram_teacher_end: Annotated[float, Range(0.0, 1.0)] = 1.0
+    """Share of the steps after which this has fallen to 0, along a line."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls from its peak after the warm-up."""
     schedule_hours: Annotated[float, Range(0.0)] = 0.0
@@ -127,8 +132,11 @@ class TrainSettings:
             raise ConfigError("a run whose schedule runs on time (`train.schedule_hours`) cannot be extended")
         if self.ngram_fade_start < 1.0 and not self.ngram_fade_start < self.ngram_fade_end:
             raise ConfigError("`train.ngram_fade_end` must be above `train.ngram_fade_start`")
-        if self.ngram_fade_start < 1.0 and self.schedule_hours:
-            raise ConfigError("`train.ngram_fade_start` goes by steps; leave out `train.schedule_hours`")
+        for key, asked in (("fade_start", self.ngram_fade_start < 1.0), ("teacher", self.ngram_teacher > 0.0)):
+            if asked and self.schedule_hours:
+                raise ConfigError(f"`train.ngram_{key}` goes by steps; leave out `train.schedule_hours`")
+        if self.ngram_teacher and not self.ngram_teacher_end:
+            raise ConfigError("`train.ngram_teacher_end` = 0 leaves no step to `train.ngram_teacher`")
         if self.learning_rate <= 0.0:
             raise ConfigError("`learning_rate` must be above 0")
 
@@ -170,11 +178,23 @@ class Recipe:
         if self.train.sharding == "full" and (self.train.optimizer == "muon" or self.model.ngram_embeddings != "none"):
             part = '`train.optimizer` = "muon"' if self.train.optimizer == "muon" else "`model.ngram_embeddings`"
             raise ConfigError(f'{part} needs whole matrices: set `train.sharding` = "none"')
+        if self.asks_counts and self.batches.sequences == "full":
+            key = "model.ngram_prior" if self.model.ngram_prior else "train.ngram_teacher"
+            raise ConfigError(
+                f'`{key}` must know which document a token is of; `batches.sequences` = "full" crosses documents'
+            )
+        if self.model.ngram_prior and self.train.ngram_teacher:
+            raise ConfigError("`model.ngram_prior` and `train.ngram_teacher` teach the same twice; drop one")
         if self.batches.objective != "mlm" and not self.model.nsp_head:
             raise ConfigError(
                 f'`batches.objective` = "{self.batches.objective}" needs `model.nsp_head` = true; or set the objective '
                 'to "mlm"'
             )
+
+    @property
+    def asks_counts(self) -> bool:
+        """Whether n-gram counts of the training store are needed."""
+        return self.model.ngram_prior or self.train.ngram_teacher > 0.0
 
     def differing_keys(self, other: Recipe) -> list[str]:
         """Return the dotted keys in which two recipes differ."""

@@ -40,7 +40,8 @@ from xuebu.train.checkpoint import (
     prune_checkpoints,
     remove_later,
 )
-from xuebu.train.evaluation import evaluate
+from xuebu.train.counting import Counting, counting_at, open_counts
+from xuebu.train.evaluation import Evaluation, evaluate
 from xuebu.train.folder import RunFacts, RunFolder
 from xuebu.train.health import (
     MAX_ROLL_BACKS,
@@ -57,7 +58,7 @@ from xuebu.train.objective import autocast, compile_model, compute_losses, layou
 from xuebu.train.optim import clipped_parameters, make_optimizer, set_learning_rate
 from xuebu.train.parallel import ALONE, World
 from xuebu.train.recorder import Recorder
-from xuebu.train.schedule import is_over, learning_rate, ngram_scale, schedule_position
+from xuebu.train.schedule import is_over, learning_rate, ngram_scale, schedule_position, teacher_weight
 from xuebu.train.snapshots import Snapshots
 from xuebu.train.state import SUMS, RunState
 from xuebu.train.stop import REASONS, StopRequest
@@ -131,6 +132,7 @@ class Trainer:
             predictions=recipe.evaluation.predictions,
         )
         check_masks(self.loader)  # a setting that does nothing is refused, before anything is written
+        self.counts = open_counts(recipe, train_store, vocabulary, world, progress)
         self.masks = MaskCounts()  # what was masked in this session
         first = self.loader.batch(1)
         world.share(first)  # refuses more processes than sequences, before anything is written
@@ -231,7 +233,7 @@ class Trainer:
             held.enter_context(self.snapshots)
             self.clock, self.saved = self.state.seconds, self.state.step
             self.model.train()
-            self.model.set_ngram_scale(ngram_scale(self.state.step, self.settings))
+            self._set_schedules(self.state.step)
             if self.state.unrecorded:
                 self._record()
             if not self._is_over():
@@ -295,10 +297,11 @@ class Trainer:
         """Apply one update, if loss and gradient are finite."""
         step, state = self.state.step + 1, self.state
         predictions, pairs = max(batch.num_predictions, 1), max(batch.num_judged_pairs, 1)
-        self.model.set_ngram_scale(ngram_scale(step, self.settings))
+        self._set_schedules(step)
         try:
             share = self.world.share(batch)
-            sums = self._accumulate(self.lay_out(share), step, predictions, pairs)
+            counting = counting_at(self.counts, share, self.facts.recipe, step)
+            sums = self._accumulate(self.lay_out(share), step, predictions, pairs, counting)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -325,8 +328,17 @@ class Trainer:
         state.window.seconds += elapsed
         return _Attempt(fault, values[0] / predictions + values[2] / pairs, stop)
 
+    def _set_schedules(self, step: int) -> None:
+        self.model.set_ngram_scale(ngram_scale(step, self.settings))
+        self.model.teacher_weight.fill_(teacher_weight(step, self.settings))
+
     def _accumulate(
-        self, micro_batches: Sequence[MicroBatch | RunBatch], step: int, predictions: int, pairs: int
+        self,
+        micro_batches: Sequence[MicroBatch | RunBatch],
+        step: int,
+        predictions: int,
+        pairs: int,
+        counting: Counting | None,
     ) -> torch.Tensor | None:
         """Return the sums of this process over a step, its gradients left in the parameters; None if given up."""
         world, machine = self.world, self.machine
@@ -343,7 +355,7 @@ class Trainer:
                 micro = micro_batches[min(number, len(micro_batches) - 1)]
                 world.sync_gradients(self.model, number == count - 1)
                 torch.manual_seed(seed_of(self.settings.seed, "dropout", step, number * world.size + world.rank))
-                losses = compute_losses(self.model, micro, machine.device, machine.precision)
+                losses = compute_losses(self.model, micro, machine.device, machine.precision, counting)
                 loss = (losses.mlm_nats + losses.extra_nats) / predictions + losses.nsp_nats / pairs
                 (loss if weight else loss * 0.0).backward()  # type: ignore[no-untyped-call]
                 with torch.no_grad():
@@ -454,8 +466,12 @@ class Trainer:
             self.recorder.record_training(self.state)
         asks = self.world.is_main or self.world.sharded
         if asks and (step % self.settings.evaluate_every == 0 or ends):
-            self.recorder.record_evaluation(self.state, evaluate(self.model, self.questions, self.machine))
+            self.recorder.record_evaluation(self.state, self._evaluate())
         self.state.unrecorded = False
+
+    def _evaluate(self) -> Evaluation:
+        counts = self.counts if self.model.prior_scale is not None else None
+        return evaluate(self.model, self.questions, self.machine, counts, self.loader.settings)
 
     def _save(self, *, wait: bool) -> None:
         """Have the state written as a checkpoint; the history up to it is on the disk first."""

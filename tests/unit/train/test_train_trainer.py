@@ -211,7 +211,7 @@ def poisoned(monkeypatch, at_call, how):
     """Make the losses of one call of `compute_losses` not finite."""
     calls = []
 
-    def wrapped(model, micro, device, precision):
+    def wrapped(model, micro, device, precision, counting=None):
         losses = compute_losses(model, micro, device, precision)
         if not model.training:
             return losses
