@@ -253,7 +253,7 @@ def count_contexts(chunks: Iterable[tuple[Int64, Int64]], questions: Int64, voca
         for kind, contexts in located.items():
             rows = np.flatnonzero(contexts >= 0)
             codes, counts = np.unique(contexts[rows] * index.base + tokens[rows], return_counts=True)
-            found[kind] = _add_counts(found[kind], (codes, counts))
+            found[kind] = add_counts(found[kind], (codes, counts))
     continuations = {
         kind: Continuations.of(codes, counts, index.num_contexts(kind), index.base)
         for kind, (codes, counts) in found.items()
@@ -277,7 +277,7 @@ def smoothed_unigram(counts: Int64, vocabulary: Vocabulary) -> Float64:
     return shares
 
 
-def _add_counts(old: tuple[Int64, Int64], new: tuple[Int64, Int64]) -> tuple[Int64, Int64]:
+def add_counts(old: tuple[Int64, Int64], new: tuple[Int64, Int64]) -> tuple[Int64, Int64]:
     """Return the union of two tables of (increasing codes, counts), counts of equal codes added."""
     if not len(old[0]):
         return new

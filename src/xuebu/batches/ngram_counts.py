@@ -47,7 +47,8 @@ from xuebu.tokens.vocab import Vocabulary
 _FORMAT = {"format": "xuebu n-gram counts", "version": 1}
 _METADATA = "metadata.json"
 _COLUMNS = {"keys": "<i8", "starts": "<i8", "tokens": "<i4", "counts": "<i4", "own": "<i8", "groups": "<i8"}
-_MAX_TOKENS = 20_000_000
+COUNTED_TOKENS = 20_000_000
+"""Most tokens of a store that are counted."""
 
 Float32 = npt.NDArray[np.float32]
 
@@ -251,7 +252,7 @@ def ngram_counts(store: Store, vocabulary: Vocabulary, *, progress: Progress = S
 
 def _build(folder: Path, store: Store, vocabulary: Vocabulary, advance: Callable[[], None]) -> None:
     """Count all contexts of a store and write the columns, one kind after another; metadata last."""
-    documents = draw_documents(store, _MAX_TOKENS)
+    documents = draw_documents(store, COUNTED_TOKENS)
     weights, _ = fit_interpolation(store, documents, vocabulary)
     advance()
     parts = list(read_documents(store, documents))

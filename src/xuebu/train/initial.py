@@ -5,15 +5,26 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from xuebu.batches.baselines import draw_documents
+from xuebu.batches.contexts import smoothed_unigram
+from xuebu.batches.cooccurrence import token_vectors
+from xuebu.batches.loader import count_tokens
+from xuebu.batches.ngram_counts import COUNTED_TOKENS
 from xuebu.errors import ConfigError, InputError
 from xuebu.files import sha256_file
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.pretrained import WEIGHTS, load_pretrained, save_pretrained
 from xuebu.model.settings import ModelSettings
+from xuebu.rng import seed_of
+from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary, load_vocabulary
 from xuebu.train.folder import RunFolder
+from xuebu.train.settings import Recipe
+
+_COUNTED = "counted"  # marks weights that no model was given for
 
 
 def settings_of_initial(source: Path, asked: ModelSettings) -> ModelSettings:
@@ -44,6 +55,41 @@ def adopt_initial(source: Path, folder: RunFolder, vocabulary: Path | None) -> V
         )
     save_pretrained(loaded.model, None, folder.initial)
     return loaded.vocabulary
+
+
+@torch.no_grad()
+def make_counted_initial(folder: RunFolder, recipe: Recipe, store: Store, vocabulary: Vocabulary) -> None:
+    """Write the weights of a run that starts from counts, where its recipe says so.
+
+    They are drawn as for any run, but for word embeddings and the decoder's bias. Written like those of a trained
+    model, they are a fact of the run: no library of linear algebra decides how it is resumed.
+
+    Raises:
+        ConfigError: the run is given weights to begin from.
+    """
+    times, seed = recipe.train.counted_start, recipe.train.seed
+    if not times:
+        return
+    if folder.initial.exists() and not (folder.initial / _COUNTED).exists():
+        raise ConfigError(
+            "`train.counted_start` draws weights, and this run begins from a model; leave one of them out"
+        )
+    documents = draw_documents(store, COUNTED_TOKENS)
+    model = PretrainingModel(
+        recipe.model, vocabulary.num_tokens, torch.Generator().manual_seed(seed_of(seed, "weights"))
+    )
+    vectors = token_vectors(
+        store, documents, vocabulary.num_tokens, recipe.model.hidden_size, seed_of(seed, "counted start")
+    )
+    words = torch.from_numpy(vectors) * (times * recipe.model.initializer_range)
+    model.embeddings.word.weight.copy_(words)
+    if model.mlm_head.decoder is not None:
+        model.mlm_head.decoder.weight.copy_(words)
+    if model.mlm_head.bias is not None and not recipe.model.ngram_prior:  # counting knows it already
+        shares = smoothed_unigram(count_tokens(store, vocabulary.num_tokens), vocabulary)
+        model.mlm_head.bias.copy_(torch.from_numpy(np.log(np.maximum(shares, shares[shares > 0].min()))))
+    save_pretrained(model, None, folder.initial)
+    (folder.initial / _COUNTED).touch()
 
 
 def digest_of_initial(folder: RunFolder) -> dict[str, str]:

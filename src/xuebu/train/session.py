@@ -30,7 +30,7 @@ from xuebu.train.folder import (
     set_leg_aside,
     write_run_facts,
 )
-from xuebu.train.initial import digest_of_initial
+from xuebu.train.initial import digest_of_initial, make_counted_initial
 from xuebu.train.lock import hold_folder
 from xuebu.train.machine import check_machine, resolve_machine, usable_cores
 from xuebu.train.parallel import ALONE, World, is_restart, launch_name
@@ -73,6 +73,7 @@ def start_run(
         def begin() -> str:
             _refuse_what_is_there(folder)
             opened.append(_open_data(train_store, held_out_store, vocabulary, prove=True))
+            make_counted_initial(folder, recipe, opened[0][0], opened[0][2])
             threads = recipe.train.threads or max(1, usable_cores() // world.local_size)
             facts = RunFacts(
                 recipe=recipe,

@@ -11,6 +11,7 @@ from xuebu.errors import ConfigError, InputError, ResumeError
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.pretrained import load_pretrained, save_pretrained
 from xuebu.model.resize import transfer_by_rank
+from xuebu.rng import seed_of
 from xuebu.tokens.settings import VocabularySettings
 from xuebu.tokens.special import SPECIAL_TOKENS
 from xuebu.tokens.vocab import Vocabulary, train_vocabulary
@@ -115,3 +116,38 @@ def test_rows_go_by_rank_of_frequency(recipe_of):
     assert torch.allclose(moved_words[8], words[5:].mean(0), atol=0.02)
     with pytest.raises(InputError, match="none of the model's tokens occurs"):
         transfer_by_rank(model, old, new, np.zeros(9, dtype=np.int64))
+
+
+def test_a_counted_start(start, resume, recipe_of, tokens, tmp_path):
+    """Word embeddings and bias are counted, all else is drawn as ever; begun anew or resumed, the run is the same."""
+    recipe = recipe_of(train={"counted_start": 5.0, "steps": 4})
+    folder, outcome = start(recipe)
+    plain, _ = start(recipe_of(train={"steps": 4}), "plain")
+    begun = load_pretrained(folder.initial).model
+    drawn = PretrainingModel(
+        recipe.model, tokens.vocabulary.num_tokens, torch.Generator().manual_seed(seed_of(recipe.train.seed, "weights"))
+    )
+    different = [
+        name for name, weight in begun.state_dict().items() if not torch.equal(drawn.state_dict()[name], weight)
+    ]
+    assert different == ["embeddings.word.weight", "mlm_head.bias"]
+    words = begun.embeddings.word.weight
+    assert words.square().mean().sqrt().item() == pytest.approx(5.0 * recipe.model.initializer_range, rel=1e-4)
+    assert begun.mlm_head.bias.exp().sum().item() == pytest.approx(1.0, abs=0.02)
+    assert not plain.initial.exists()
+    digest = read_run_facts(folder).digests["initial"]
+    stop = StopRequest()
+    stop.reason = "SIGTERM"
+    other, outcome = start(recipe, "other", stop=stop)  # leaves after the first step
+    assert not outcome.finished and read_run_facts(other).digests["initial"] == digest
+    assert resume(other).finished
+    weights = [(one.model / "model.safetensors").read_bytes() for one in (folder, other, plain)]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_a_run_that_begins_from_a_model_counts_no_start(start, recipe_of, tokens, tmp_path):
+    given, _ = start(recipe_of(), "given")
+    folder = RunFolder(tmp_path / "further")
+    adopt_initial(given.model, folder, None)
+    with pytest.raises(ConfigError, match="this run begins from a model; leave one of them out"):
+        start(recipe_of(train={"counted_start": 1.0}), "further")
