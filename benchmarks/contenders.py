@@ -332,7 +332,7 @@ def around_step(asked: Contender, step_seconds: float) -> dict[str, float]:
     from xuebu.train.optim import make_optimizer, optimizer_tensors
 
     recipe, (vocabulary, store), settings = load_recipe("sample").train, load(asked), model_settings(asked)
-    machine = resolve_machine(dataclasses.replace(recipe, device="cpu"), settings.hidden_size)
+    machine = resolve_machine(dataclasses.replace(recipe, device="cpu"))
     loader = Loader(store, vocabulary, BatchSettings(sequences_per_step=ROWS, sequence_length=LENGTH), 0)
 
     def median(call: Callable[[int], Any], times: int = 15) -> float:

@@ -89,7 +89,7 @@ def mini_step(batch: Batch, vocabulary: Vocabulary, rounds: int) -> float:
     from xuebu.train.settings import TrainSettings
 
     settings = preset_settings("mini")
-    machine = resolve_machine(TrainSettings(device="cpu"), settings.hidden_size, settings.attention_dropout)
+    machine = resolve_machine(TrainSettings(device="cpu"), settings.attention_dropout)
     torch.set_num_threads(machine.threads)
     model = PretrainingModel(settings, vocabulary.num_tokens)
     micro = split_micro_batches(batch, machine.micro_batch_tokens, machine.rows_per_block)[1]

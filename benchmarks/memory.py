@@ -41,7 +41,7 @@ def measure(preset: str, recompute: bool) -> dict[str, Any]:
     recipe = load_recipe("sample")
     settings = preset_settings(preset)
     recipe = dataclasses.replace(recipe, model=settings, train=dataclasses.replace(recipe.train, device="cpu"))
-    machine = resolve_machine(recipe.train, settings.hidden_size)
+    machine = resolve_machine(recipe.train)
     prepare_machine(machine)
     size = VOCABULARY.get(preset, 21_128)
     model = PretrainingModel(settings, size).train()

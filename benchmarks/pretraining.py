@@ -157,7 +157,7 @@ def describe(preset: str, dropout: float, group: dict[str, Any], flops: float) -
     rates = {
         kind: np.array([one["tokens"] / one["seconds"] for one in found]) for kind, found in group["slices"].items()
     }
-    own = resolve_machine(TrainSettings(device="cpu"), 128).precision
+    own = resolve_machine(TrainSettings(device="cpu")).precision
     rows = []
     for kind, rate in rates.items():
         precision = own if kind == "xuebu" else "fp32" if kind.endswith("fp32") else "bf16"

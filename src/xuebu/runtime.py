@@ -5,16 +5,10 @@ from __future__ import annotations
 import os
 
 NATIVE_SETTINGS = {
-    # Threads that wait for each other soon sleep instead of spinning. With another process on the machine this was
-    # worth up to 15 times the tokens a second; on an idle one it costs about a tenth (docs/journal.md).
-    "GOMP_SPINCOUNT": "1000",
     # oneDNN keeps a compiled kernel for each shape of a matrix product, 1,024 of them unless told otherwise, and a run
     # of preset mini once grew to 9 GB. A run needs about 200 now (see batches/packing.py); with room for 64 it would
     # compile anew at every step, which takes a third of the time of preset tiny.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
-    # Torch asks for pages of 2 MB where Linux gives them only on request ("madvise"): 1.05 to 1.2 times the speed on a
-    # processor, and a third of the page faults.
-    "THP_MEM_ALLOC_ENABLE": "1",
 }
 
 

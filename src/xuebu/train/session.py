@@ -78,9 +78,7 @@ def start_run(
             facts = RunFacts(
                 recipe=recipe,
                 machine=resolve_machine(
-                    dataclasses.replace(recipe.train, threads=threads),
-                    recipe.model.hidden_size,
-                    recipe.model.attention_dropout,
+                    dataclasses.replace(recipe.train, threads=threads), recipe.model.attention_dropout
                 ),
                 train_store=_relative(train_store, folder.path),
                 held_out_store=_relative(held_out_store, folder.path),

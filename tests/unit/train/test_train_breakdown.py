@@ -119,7 +119,7 @@ def test_scores_hold_both_tables(tokens, recipe_of):
     scores = score_model(
         model,
         recipe,
-        resolve_machine(recipe.train, recipe.model.hidden_size),
+        resolve_machine(recipe.train),
         train_store=tokens.train,
         held_out_store=tokens.held_out,
         vocabulary=tokens.vocabulary,

@@ -20,7 +20,7 @@ def setting(tokens, recipe_of):
     questions = held_out_batches(
         tokens.held_out, tokens.vocabulary, settings=recipe.evaluation, batches=recipe.batches, predictions=500
     )
-    return model, questions, resolve_machine(recipe.train, recipe.model.hidden_size)
+    return model, questions, resolve_machine(recipe.train)
 
 
 def reference(model, batches):

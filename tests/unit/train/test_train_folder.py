@@ -13,7 +13,7 @@ def facts(recipe_of):
     recipe = recipe_of(model={"dropout": 0.1}, train={"epsilon": 1e-9}, batches={"mask_unit": "word"})
     return RunFacts(
         recipe=recipe,
-        machine=resolve_machine(recipe.train, recipe.model.hidden_size),
+        machine=resolve_machine(recipe.train),
         train_store="store/train",
         held_out_store="/elsewhere/held out",
         vocabulary='vo"cab\\词',

@@ -16,7 +16,7 @@ from xuebu.train.memory import is_out_of_memory, largest_micro_batch, out_of_mem
 @pytest.fixture
 def machine(recipe_of):
     recipe = recipe_of()
-    return resolve_machine(recipe.train, recipe.model.hidden_size)
+    return resolve_machine(recipe.train)
 
 
 @pytest.mark.parametrize("objective", ["nsp", "mlm"])

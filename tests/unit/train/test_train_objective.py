@@ -173,7 +173,7 @@ def test_recomputing_layers_keeps_less_and_changes_no_bit(tokens, recipe_of):
 def test_the_compiler_changes_nothing(tokens, recipe_of, attention):
     recipe = recipe_of()
     machine = dataclasses.replace(
-        resolve_machine(dataclasses.replace(recipe.train, compile="on"), 8), attention=attention, micro_batch_tokens=400
+        resolve_machine(dataclasses.replace(recipe.train, compile="on")), attention=attention, micro_batch_tokens=400
     )
     model, batch = make_model(recipe, tokens), make_batch(recipe, tokens)
     lay_out = layout_of(recipe, machine, lambda step: make_batch(recipe, tokens, step))
