@@ -102,7 +102,9 @@ class _Distributions:
         """Add to each row its context's discounted shares, times the row's weight."""
         table = self._counts.continuations[kind]
         rows, entries = table.entries(contexts)
-        out[rows, table.tokens[entries]] += weights[rows] * table.shares[entries]  # an entry occurs once a row
+        places = rows * out.shape[1]
+        places += table.tokens[entries]
+        out.reshape(-1)[places] += weights[rows] * table.shares[entries]  # an entry occurs once a row
 
 
 def _at_tokens(counts: Counts, neighbors: Int64, tokens: Int64) -> Float64:
