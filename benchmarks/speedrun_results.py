@@ -61,12 +61,24 @@ def reach(curve: Sequence[Sequence[float]], target: float, column: int) -> float
     return None
 
 
-def table_of(lines: Sequence[Line], out: Path, against: str) -> str:
-    """Return a table a track and size, best mean loss first, each variant paired with `against`."""
+MIN_SEEDS, MAX_P_VALUE = 3, 0.01
+"""What makes a record: a lower loss by a paired test over at least so many seeds. Fewer are a screening, without p."""
+
+
+def table_of(lines: Sequence[Line], out: Path, against: Sequence[str]) -> str:
+    """Return a table a track and size, best mean loss first, each variant paired with the standing record.
+
+    Args:
+        lines: the log.
+        out: where the tracks lie.
+        against: names of standing records; each table takes the first that it holds.
+    """
     parts = []
     for track, size in sorted({(line["track"], line["size"]) for line in lines}):
         here = [line for line in lines if (line["track"], line["size"]) == (track, size)]
-        parts.append(_table(here, f"{track}, {size}", against))
+        known = {line["variant"] for line in here}
+        record = next((name for name in against if name in known), against[0])
+        parts.append(_table(here, f"{track}, {size}", record))
         path = out / "tracks" / track / "baselines.json"
         if path.exists():
             counting = json.loads(path.read_text(encoding="utf-8"))
@@ -89,6 +101,8 @@ def _table(lines: Sequence[Line], title: str, against: str) -> str:
         if seeds and variant != against:
             pairs = [[chosen[seed]["mlm_loss_nats"] for seed in seeds] for chosen in (runs, record)]
             difference, p_value = paired_test(*pairs)
+        if len(seeds) < MIN_SEEDS:
+            p_value = math.nan
         share = _share_of_tokens([runs[seed] for seed in seeds], [record[seed] for seed in seeds])
         rows.append((loss, variant, runs, difference, p_value, share))
     head = (
@@ -105,8 +119,10 @@ def _table(lines: Sequence[Line], title: str, against: str) -> str:
         text.append(
             f"| {variant} | {len(runs)} | {loss:.4f} | {loss / math.log(2):.3f} | "
             + " | ".join(f"{value:.2f}" for value in means.values())
-            + f" | {_shown(difference, '+.4f')} | {_shown(p_value, '.4f')} | {_shown(share, '.2f')} | {seconds:.0f} |"
+            + f" | {_shown(difference, '+.4f')} | {_shown(p_value, '.4f')}{' *' * (p_value < MAX_P_VALUE)} | "
+            + f"{_shown(share, '.2f')} | {seconds:.0f} |"
         )
+    text.append(f"\n*: a record (p < {MAX_P_VALUE}, one-sided, over at least {MIN_SEEDS} seeds)")
     return "\n".join(text) + "\n"
 
 

@@ -71,14 +71,16 @@ def test_the_table_pairs_seeds_and_leaves_others_out(results, tmp_path):
     (tmp_path / "tracks" / "wiki" / "baselines.json").write_text(json.dumps(counting), encoding="utf-8")
     lines = [line("classic", seed, 5.0 + 0.01 * seed) for seed in range(3)]
     lines += [line("new", seed, 4.0 + 0.02 * seed) for seed in range(4)]
-    text = results.table_of(lines, tmp_path, "classic")
+    text = results.table_of(lines, tmp_path, ["missing", "classic"])
     rows = [[cell.strip() for cell in row.split("|")] for row in text.split("\n") if row.startswith("| ")][1:]
     assert [row[1] for row in rows] == ["new", "classic"]  # best first
     differences = [-1.0, -0.99, -0.98]
     p_value = stats.ttest_1samp(differences, 0, alternative="less").pvalue
     assert rows[0][2:4] == ["4", "4.0300"]
-    assert rows[0][9:12] == ["-0.9900", f"{p_value:.4f}", "0.63"]
+    assert rows[0][9:12] == ["-0.9900", f"{p_value:.4f} *", "0.63"]
     assert rows[1][9:12] == ["", "", "1.00"]
+    few = results.table_of([one for one in lines if one["seed"] < 2], tmp_path, ["classic"])
+    assert "| -0.9950 |  | 0.6" in few and " * |" not in few  # a screening has no p
     assert "n-gram on the same input: 3.2000 nats, 42.00 % (mask 37.0)" in text
 
 
