@@ -361,13 +361,14 @@ def _score(run: RunFolder, progress: Progress) -> None:
         vocabulary=vocabulary,
         progress=progress,
     )
+    asked = [] if model.settings.ngram_prior else fill_questions(held_out_store, vocabulary)  # it needs the counts
     fills = [
         {
             "text": text,
             "truth": truth,
             "masks": [fill.to_json() for fill in fill_mask(model, vocabulary, text, top_k=5)],
         }
-        for text, truth in fill_questions(held_out_store, vocabulary)
+        for text, truth in asked
     ]
     loader = Loader(train_store, vocabulary, facts.recipe.batches, facts.recipe.train.seed)
     write_json(run.masks, report_masks(loader, num_examples=NUM_EXAMPLES).to_json())
