@@ -97,7 +97,7 @@ class NgramCounts:
 
     def __init__(self, folder: Path, store: Store, vocabulary: Vocabulary) -> None:
         facts = read_json(folder / _METADATA)
-        if {key: facts.get(key) for key in _FORMAT} != _FORMAT or facts["store"] != store.digest:
+        if {key: facts.get(key) for key in _FORMAT} != _FORMAT or facts.get("store") != store.digest:
             raise StoreError(f"{folder}: counts of another store or version; remove this folder, it is made again")
         self.store, self.vocabulary = store, vocabulary
         columns = {name: map_column(folder / f"{name}.bin", dtype) for name, dtype in _COLUMNS.items()}
@@ -240,10 +240,11 @@ def ngram_counts(store: Store, vocabulary: Vocabulary, *, progress: Progress = S
         try:
             with progress.task("counting n-grams", total=len(KINDS) + 1, unit="kinds") as task:
                 _build(aside, store, vocabulary, task.advance)
-            shutil.rmtree(folder, ignore_errors=True)
+            if not (folder / _METADATA).exists():
+                shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
         except OSError as error:
-            if not (folder / _METADATA).exists():  # else another process was first
+            if not (folder / _METADATA).exists():  # else another process was first, with the same files
                 raise StoreError(f"{folder}: n-gram counts cannot be written: {error.strerror}") from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)

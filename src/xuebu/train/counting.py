@@ -28,8 +28,9 @@ def open_counts(
     """Return the counts of a training store where the recipe asks for them; the main process makes them."""
     if not recipe.asks_counts:
         return None
-    world.agree(lambda: bool(ngram_counts(store, vocabulary, progress=progress)))
-    return ngram_counts(store, vocabulary)
+    made: list[NgramCounts] = []
+    world.agree(lambda: made.append(ngram_counts(store, vocabulary, progress=progress)))
+    return made[0] if made else ngram_counts(store, vocabulary)
 
 
 def counting_at(counts: NgramCounts | None, batch: Batch, recipe: Recipe, step: int) -> Counting | None:

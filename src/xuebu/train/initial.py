@@ -61,8 +61,9 @@ def adopt_initial(source: Path, folder: RunFolder, vocabulary: Path | None) -> V
 def make_counted_initial(folder: RunFolder, recipe: Recipe, store: Store, vocabulary: Vocabulary) -> None:
     """Write the weights of a run that starts from counts, where its recipe says so.
 
-    They are drawn as for any run, but for word embeddings and the decoder's bias. Written like those of a trained
-    model, they are a fact of the run: no library of linear algebra decides how it is resumed.
+    They are drawn as for any run, but for the word embeddings, 0 where a token never occurs, and the decoder's bias.
+    Written like those of a trained model, they are a fact of the run: no library of linear algebra decides how it is
+    resumed.
 
     Raises:
         ConfigError: the run is given weights to begin from.
