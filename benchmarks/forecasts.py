@@ -62,6 +62,7 @@ class Score:
     """What one method made of one case; errors and widths in ranges of the curve."""
 
     case: Case
+    value: float
     error: float
     held: bool
     width: float
@@ -193,6 +194,7 @@ def score(case: Case, method: Method) -> Score:
         answers += [(reach_target(found.paths, case.series, case.beyond).probability, case.beyond_reached)]
     return Score(
         case=case,
+        value=value,
         error=min(CAP_ERROR, abs(value - case.truth) / case.range),
         held=low <= case.truth <= high,
         width=(high - low) / case.range,

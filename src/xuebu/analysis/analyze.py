@@ -200,7 +200,7 @@ def analyze_history(
             )
         associations = associations_of(history, series, level=level, seed=seed)
         noise_split = split_noise(series, noise, level=level, seed=seed) if noise else None
-        rates = rates_of(series, line, curve, trusted) if line else None
+        rates = rates_of(series, line, curve) if line else None
         if curve and line:
             rates_seen = recorded_schedule(history)
             ended = rates_seen is not None and is_spent(rates_seen, float(series.step[-1]))

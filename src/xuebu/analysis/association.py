@@ -18,7 +18,7 @@ from xuebu.analysis.bootstrap import block_indices, block_length, redraw_noise
 from xuebu.analysis.coefficients import MOST_RESAMPLED, coefficient_of, fisher_interval, strength_words
 from xuebu.analysis.estimand import Coefficient
 from xuebu.analysis.hac import automatic_lag, long_run_variance
-from xuebu.analysis.honest import quote_pair, quote_step
+from xuebu.analysis.honest import pair_memory, quote_pair, quote_step
 from xuebu.analysis.influence import influence
 from xuebu.analysis.intervals import Interval, student_quantile
 from xuebu.analysis.likelihood import LEAST_READINGS, trend_noise
@@ -168,8 +168,11 @@ def associate(
         none = Interval(value, None, None, level, "none", "the two go together exactly")
         size, p_value, quoted, hac, bootstrap = float(num), None, none, None, None
     else:
-        noise = trend_noise(np.arange(num, dtype=np.float64), moves[None, :], level_only=True)
-        told = quote_pair(noise, value, level=level, seed=key_of(seed, "association", name))
+        places = np.arange(num, dtype=np.float64)
+        noise = trend_noise(places, moves[None, :], level_only=True)
+        parts = pair_memory(x, y) if name == "pearson" else pair_memory(_ranks(x), _ranks(y))
+        memory = trend_noise(places, parts, level_only=True)
+        told = quote_pair(noise, memory, value, level=level, seed=key_of(seed, "association", name))
         size, p_value = told.effective_size, told.p_value
         quoted = Interval(
             value, told.low, told.high, level, "likelihood of the pairs' influences, on z", _doubt(told.refused)

@@ -27,6 +27,7 @@ MIN_LATER = 2
 GRID_AHEAD = 64
 REACHED_OVER = 0.05
 LEAST_AREA = 1e-6
+OVER = 0.9
 _KNOTS = 5
 
 
@@ -52,6 +53,13 @@ class EnsembleSettings:
     """The spread is `spread` * (1 + scarcity / readings), at most `num_bins` of them counted."""
     floor: float = 0.25
     """Least spread of the paths, as a share of the expected move from the present level."""
+    changed: float = 1.3
+    """Factor on the spread where a run that is over is carried to another schedule."""
+    rise: float = 0.2
+    """Of a run that is only beginning: the 95 % quantile lies above the center by at least this share of the way to the
+    level that ends the beginning, for each unit of the logarithm of the steps."""
+    rise_anew: float = 0.7
+    """The same where a run of another schedule from its start on is asked for."""
 
 
 DEFAULTS = EnsembleSettings()
@@ -150,6 +158,7 @@ def forecast_paths(
     future: Schedule | None = None,
     weight: Floats | None = None,
     bounds: tuple[float, float] = (-math.inf, math.inf),
+    beginning: float | None = None,
     num_paths: int = 400,
     seed: int = 0,
     settings: EnsembleSettings = DEFAULTS,
@@ -165,6 +174,8 @@ def forecast_paths(
         future: the schedule to forecast, if another than `schedule`; a run of its own from step 0 on.
         weight: float64[n] > 0, e.g. predictions behind each reading.
         bounds: values that the metric cannot pass.
+        beginning: a level that the run is to come to before a rise that no law foresees need not be feared; None if it
+            is there already, or none is known.
         num_paths: how many.
         seed: of the noise; same arguments, same paths.
         settings: the constants.
@@ -202,7 +213,8 @@ def forecast_paths(
     rng = np.random.default_rng(seed)
     center, paths = _resample(np.concatenate([fit.level for fit in fits]), weights, ahead >= window[0], num_paths)
     now = float(np.average(seen.value[-_tenth(seen) :], weights=seen.count[-_tenth(seen) :]))
-    spread = settings.spread * (1 + settings.scarcity / seen.step.size)
+    changed, anew = _changes(seen, schedule, future)
+    spread = settings.spread * (1 + settings.scarcity / seen.step.size) * (settings.changed if changed else 1.0)
     floor = settings.floor * np.abs(center - now)
     paths = center + spread * (paths - center + rng.standard_normal((num_paths, 1)) * floor)
     paths = paths + rng.standard_normal((num_paths, 1)) * noise.of_mean(0.5 * seen.span)
@@ -210,6 +222,9 @@ def forecast_paths(
     center = np.clip((1 - flat) * center + flat * level, *bounds)
     constant = rng.permutation(num_paths)[: round(flat * num_paths)]
     paths[constant] = level + error * rng.standard_normal((constant.size, 1))
+    if beginning is not None:
+        share = settings.rise_anew if anew else settings.rise
+        paths = _with_rise(paths, center, share * np.log(ahead / float(step[-1])) * (beginning - now))
     paths = np.clip(paths, *bounds)
     return Paths(
         step=ahead,
@@ -337,6 +352,30 @@ def _resample(levels: Floats, weights: Floats, inside: Flags, num: int) -> tuple
     paths = levels[order[np.minimum(at, order.size - 1)]]
     middle = paths[num // 2 - 2 : num // 2 + 2].mean(axis=0)
     return (middle + paths.mean(axis=0)) / 2, paths
+
+
+def _changes(seen: _Seen, schedule: Schedule | None, future: Schedule | None) -> tuple[bool, bool]:
+    """Say whether a run that is over is carried to another schedule, and whether to one that differs from its start."""
+    if schedule is None or future is None:
+        return False, False
+    over = float(seen.step[-1]) >= OVER * float(schedule.step[-1])
+    apart = np.abs(future.at(seen.step) / future.peak - schedule.at(seen.step) / schedule.peak)
+    return over, bool(apart.max() > 1e-3)
+
+
+def _with_rise(paths: Floats, center: Floats, reach: Floats) -> Floats:
+    """Return the paths, those above the middle no nearer to the center than a rise asks for.
+
+    Args:
+        paths: float64[k, g].
+        center: float64[g].
+        reach: float64[g], signed: how far from the center the 95 % quantile is to be at least.
+    """
+    sign = math.copysign(1.0, float(reach[-1]))
+    away = sign * (paths - center)
+    rank = (np.argsort(np.argsort(away[:, -1], kind="stable")) + 0.5) / away.shape[0]
+    asked = (rank[:, None] - 0.5) / 0.45 * np.abs(reach)
+    return np.asarray(center + sign * np.where(rank[:, None] > 0.5, np.maximum(away, asked), away))
 
 
 def _tenth(seen: _Seen) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 
 from xuebu.analysis.wording import plain
 
+MOST_DIGITS = 6  # what is smaller still is as good as 0
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -40,11 +42,25 @@ class Interval:
         return Interval(self.value * factor, low, high, self.level, self.method, self.note)
 
     def words(self, factor: float = 1.0, unit: str = "", digits: int = 1) -> str:
-        """Return "57.4 % (56.1 to 58.7)" for factor 100 and unit " %"."""
+        """Return "57.4 % (56.1 to 58.7)" for factor 100 and unit " %".
+
+        Args:
+            factor: on value and ends.
+            unit: behind the value.
+            digits: behind the point; more where so few would hide the width, or a value near 0.
+        """
+        digits = max(digits, self._digits(factor))
         value = f"{self.value * factor:.{digits}f}{unit}"
         if self.low is None or self.high is None:
             return f"{value} (no interval: {self.note or self.method})"
         return f"{value} ({self.low * factor:.{digits}f} to {self.high * factor:.{digits}f})"
+
+    def _digits(self, factor: float) -> int:
+        """Return the places behind the point that show two digits of the width, or of the value if there is none."""
+        shown = self.value if self.low is None or self.high is None else self.high - self.low
+        size = abs(shown * factor)
+        places = 1 - math.floor(math.log10(size)) if 0 < size < math.inf else 0
+        return places if places <= MOST_DIGITS else 0
 
     def summary(self) -> str:
         """Say the value, the interval and how it was made."""

@@ -49,6 +49,20 @@ class NoiseDraws:
     decay: Floats
     effective_size: Floats
 
+    def variance_of(self, weights: Floats) -> Floats:
+        """Return float64[d], the variance of a weighted sum of the noise of neighboring readings.
+
+        Args:
+            weights: float64[n], in the order of the readings.
+        """
+        num = weights.size
+        products = np.fft.irfft(np.abs(np.fft.rfft(weights, 2 * num)) ** 2)[:num]
+        # Horner's scheme over lags, for all draws at once.
+        total = np.zeros_like(self.decay)
+        for product in products[:0:-1].tolist():
+            total = total * self.decay + product
+        return np.asarray(np.maximum(self.variance * (products[0] + 2 * self.first * total), 0.0))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrendNoise:
@@ -232,25 +246,28 @@ def trend_noise(step: Floats, values: Floats, given: Floats | None = None, *, le
         widths = tuple(width + place - 1 for width in WIDTHS if width + place - 1 <= columns.shape[1])
     nodes = [evaluate(columns, values, coarse_grid(form), widths) for form in FORMS]
     share = _width_shares(nodes, widths, step.size)
+    likeliest = np.array(widths)[share.argmax(axis=0)]
+    kept = np.flatnonzero(share.max(axis=1) > LIKELY)
+    widths, share = tuple(widths[at] for at in kept), share[kept]
+    nodes = [one.only(kept, widths[-1]) for one in nodes]
     for at, found in enumerate(nodes):
         finer = finer_grid(found.grid, _weights(found, share)[0].sum(axis=0))
         if finer is not None:
-            nodes[at] = evaluate(columns, values, finer, widths)
+            nodes[at] = evaluate(columns[:, : widths[-1]], values, finer, widths)
     weights, masses = zip(*(_weights(one, share) for one in nodes), strict=True)
     chance = np.exp(np.array(masses) - np.max(masses, axis=0))
     chance /= chance.sum(axis=0)
-    kept = np.flatnonzero(share.max(axis=1) > LIKELY)
     return TrendNoise(
         columns=columns,
         place=place,
-        widths=tuple(widths[at] for at in kept),
-        width=np.array(widths)[share.argmax(axis=0)],
-        weight=np.concatenate([one * part[:, None] for one, part in zip(weights, chance, strict=True)], axis=1)[kept],
+        widths=widths,
+        width=likeliest,
+        weight=np.concatenate([one * part[:, None] for one, part in zip(weights, chance, strict=True)], axis=1),
         ratio=np.concatenate([one.grid.ratio for one in nodes]),
         long_run=np.concatenate([one.grid.long_run for one in nodes]),
         first=np.concatenate([one.grid.first for one in nodes]),
         decay=np.concatenate([one.grid.decay for one in nodes]),
-        squares=np.concatenate([one.squares[kept] for one in nodes], axis=1),
+        squares=np.concatenate([one.squares for one in nodes], axis=1),
         scores=np.concatenate([one.scores for one in nodes]),
         inverse=np.concatenate([one.inverse for one in nodes]),
         block=block,

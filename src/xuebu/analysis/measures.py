@@ -112,13 +112,14 @@ def figures_of(runs: Sequence[Run]) -> list[Figure]:
             figures.append(
                 Figure("best_train_mlm_accuracy", "training MLM accuracy, best batch", "share", "largest", best)
             )
-    loss = _full_loss("model_nats") if full_mlm else _last_loss
+    loss = _full_loss("model_nats") if full_mlm else _last_loss("mlm_loss_nats")
     figures.append(Figure("mlm_loss", f"held-out MLM loss, nats, {_told(full_mlm)}", "number", "questions", loss))
     if len(held_out) < len(runs):
-        for metric, name in (
-            ("mlm_loss_nats", "training MLM loss, nats"),
-            ("loss_nats", "training loss (MLM + NSP), nats"),
-        ):
+        masked = any(run.history.has("train", "mlm_accuracy") for run in runs)
+        total = "loss (MLM + NSP), nats" if masked else "loss, nats"
+        last = _last_loss("loss_nats")
+        figures.append(Figure("loss", f"held-out {total}, {_told(False)}", "number", "questions", last))
+        for metric, name in (("mlm_loss_nats", "training MLM loss, nats"), ("loss_nats", f"training {total}")):
             figures.append(Figure(f"train_{metric}", name, "number", "noise", _end_of_training(metric)))
     bits, rate = _full_loss("model_bits_per_character", 1 / math.log(2)), "points per 10,000 steps"
     return [
@@ -258,12 +259,16 @@ def _full_loss(name: str, factor: float = 1.0) -> Maker:
     return make
 
 
-def _last_loss(run: Run) -> Cell | None:
-    if not run.history.has("eval", "mlm_loss_nats"):
-        return None
-    series = run.history.column("eval", "mlm_loss_nats")
-    count = None if series.count is None else int(series.count[-1])
-    return Cell(Interval(float(series.value[-1]), None, None, LEVEL, "none", _NOT_KEPT), count, int(series.step[-1]))
+def _last_loss(metric: str) -> Maker:
+    def make(run: Run) -> Cell | None:
+        if not run.history.has("eval", metric):
+            return None
+        series = run.history.column("eval", metric)
+        count = None if series.count is None else int(series.count[-1])
+        last = Interval(float(series.value[-1]), None, None, LEVEL, "none", _NOT_KEPT)
+        return Cell(last, count, int(series.step[-1]))
+
+    return make
 
 
 def _pearson(run: Run) -> Cell | None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from xuebu.history.series import Floats
 
@@ -77,6 +78,16 @@ class Nodes:
     squares: Floats
     scores: Floats
     inverse: Floats
+
+    def only(self, places: npt.NDArray[np.int64], most: int) -> Nodes:
+        """Return the same for some of the numbers of columns.
+
+        Args:
+            places: int64[w], which of them.
+            most: the largest of them.
+        """
+        parts = (part[places] for part in (self.restricted, self.profile, self.squares))
+        return Nodes(self.grid, *parts, self.scores[:, :most], self.inverse[:, :most, :most])
 
 
 def coarse_grid(form: Form) -> NoiseGrid:
@@ -200,11 +211,16 @@ def evaluate(columns: Floats, values: Floats, grid: NoiseGrid, widths: tuple[int
     inverse = np.linalg.inv(factor)
     scores = inverse @ cross
     log_columns = 2 * np.cumsum(np.log(np.diagonal(factor, axis1=1, axis2=2)), axis=1)
-    taken = np.cumsum(scores**2, axis=1)
-    squares = np.stack([np.maximum(own - taken[:, k - 1], 1e-300) for k in widths])
-    logs, size = np.log(squares), np.array(widths)[:, None, None]
-    profile = -0.5 * num * logs - 0.5 * log_det[None, :, None]
-    restricted = -0.5 * (num - size) * logs - 0.5 * log_det[None, :, None]
+    squares, taken, done = np.empty((len(widths), *own.shape)), np.zeros_like(own), 0
+    for at, size in enumerate(widths):
+        for column in range(done, size):
+            taken += scores[:, column] ** 2
+        np.maximum(own - taken, 1e-300, out=squares[at])
+        done = size
+    logs = np.log(squares)
+    half_det = 0.5 * log_det[None, :, None]
+    profile = -0.5 * num * logs - half_det
+    restricted = (-0.5 * (num - np.array(widths)))[:, None, None] * logs - half_det
     restricted -= 0.5 * log_columns[:, np.array(widths) - 1].T[:, :, None]
     return Nodes(grid, restricted, profile, squares, scores, inverse)
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from xuebu.analysis.curves import Family, basis_gradient
+from xuebu.analysis.curves import basis_gradient
 from xuebu.analysis.fit import CurveFit
-from xuebu.analysis.hac import critical_value, default_lag, prewhitened_newey_west
 from xuebu.analysis.intervals import Interval
-from xuebu.analysis.noise import SHORT, short_noise, smooth_trend
+from xuebu.analysis.likelihood import trend_noise
 from xuebu.analysis.wording import is_accuracy
-from xuebu.history.series import Floats, Series
+from xuebu.history.series import Series
 
 STEPS = 10_000
 MIN_POINTS = 8
+DRAWS, SEED = 2000, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +60,22 @@ class Rates:
         }
 
 
-def rates_of(series: Series, line: CurveFit, curve: CurveFit | None, trusted: Family | None = None) -> Rates:
+def rates_of(series: Series, line: CurveFit, curve: CurveFit | None) -> Rates:
     """Return the growth per 10,000 steps with errors that allow for correlated noise.
 
     The slope of a line is a weighted sum of the readings, whatever curve they follow; its error is that of the noise,
-    and misfit of a curve is none. Below 100 readings the noise is what is left around a smooth trend (`short_noise`):
-    of all readings for the slope over the run, of the last two thirds for that of the last third. From 100 on it is
-    what is left around the trusted family, by Newey and West. An interval that would allow for more change over its
-    steps than all readings span says nothing, and is left out with that reason.
+    and misfit of a curve is none. The noise is what is left around a smooth trend (`trend_noise`), of all readings for
+    the slope over the run, of the last two thirds for that of the last third. An interval that would allow for more
+    change over its steps than all readings span says nothing, and is left out with that reason.
+
+    Coverage of nominal 95 % intervals by simulation: 30 to 1,000 readings of four shapes of curve, noise of 2 % of the
+    rise, 40 to 80 runs each: 93 to 100 % at a correlation of 0 and 0.5 from reading to reading, and at 0.9 from 100
+    readings on; 88 to 93 % at 0.9 with 30.
 
     Args:
         series: the readings.
         line: straight fit of them.
         curve: saturating fit of them, or None.
-        trusted: family whose residuals stand for noise: "linear", or "saturating" (a parabola where that curve shows no
-            bend); the line if None.
     """
     factor = STEPS * (100.0 if is_accuracy(series.metric) else 1.0)
     unit = "percentage points" if is_accuracy(series.metric) else series.metric.rpartition("_")[2] or "units"
@@ -82,17 +83,7 @@ def rates_of(series: Series, line: CurveFit, curve: CurveFit | None, trusted: Fa
     parts = [(series, series)]
     if third >= MIN_POINTS:
         parts.append((series.part(num - third), series.part(num - 2 * third)))
-    if num < SHORT:
-        slopes = [_short_slope(part, around, level) for part, around in parts]
-    else:
-        mean, name, free = line.predict(series.step), "line", 2
-        if curve is not None and trusted == curve.family:
-            mean, name, free = curve.predict(series.step), f"{curve.family} curve", 3
-            if curve.at_bound:
-                step = series.step.astype(np.float64)
-                mean, name = np.polynomial.Polynomial.fit(step, series.value, 2)(step), "parabola"
-        spread, method = _noise(series.value - mean, free, level)
-        slopes = [_slope_interval(part, spread, f"{method} around a {name}", level) for part, _ in parts]
+    slopes = [_slope(part, around, level) for part, around in parts]
     spread_of_all = float(np.ptp(series.value))
     lengths = [float(part.step[-1] - part.step[0]) for part, _ in parts]
     end = _slope_at_end(series, curve) if curve and not curve.at_bound else None
@@ -113,36 +104,35 @@ def _told(rate: Interval, steps: float, spread: float) -> Interval:
     return Interval(rate.value, None, None, rate.level, rate.method, note)
 
 
-def _short_slope(series: Series, around: Series, level: float) -> Interval:
-    """Return the slope of a line through a short series, by the noise of `around`, of which it is the last part."""
+def _slope(series: Series, around: Series, level: float) -> Interval:
+    """Return the slope of a line through a series, by the noise of `around`, of which it is the last part.
+
+    Source: given the noise's parameters the error is normal, with the exact variance of the weighted sum; averaged over
+    draws of the parameters from their posterior (`likelihood`).
+    """
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
     if len(around) < MIN_POINTS:
         return _slope_interval(series, None, "least squares, too few readings for an error", level)
-    noise = short_noise(smooth_trend(len(around)), around.value)
+    if np.ptp(around.value) == 0:
+        return _slope_interval(series, 0.0, "least squares, readings that do not differ", level)
+    noise = trend_noise(around.step.astype(np.float64), around.value[None, :])
     step = series.step.astype(np.float64)
     unit = (step - step.mean()) / float(np.linalg.norm(step - step.mean()))
-    half = noise.half_width(np.concatenate([np.zeros(len(around) - len(series)), unit]), level)
-    method = (
-        f"least squares; AR(1) noise of correlation about {noise.mean_rho:.2f}, averaged over, around a smooth trend"
-    )
+    weights = np.concatenate([np.zeros(len(around) - len(series)), unit])
+    weights = weights[weights.size % noise.block :].reshape(-1, noise.block).sum(axis=1)
+    drawn = noise.draw(0, DRAWS, SEED)
+    # In blocks the weights are sums: the variance within blocks is in the readings' variance, but not in their means'.
+    variance = drawn.variance_of(weights) - noise.within[0] * float(weights @ weights)
+    error = np.sqrt(np.maximum(variance, 0.0))
+    top = float(error.max())
+    method = "least squares; noise around a smooth trend by its likelihood"
+    if top == 0:
+        return _slope_interval(series, 0.0, method, level)
+    share = np.maximum(error / top, 1e-12)
+    half = top * float(brentq(lambda z: float(ndtr(-z / share).mean()) - 0.5 + level / 2, 0.0, 40.0))
     return _slope_interval(series, half, method, level)
-
-
-def _noise(residuals: Floats, num_parameters: int, level: float) -> tuple[float | None, str]:
-    """Return half the interval of a sum of n readings with weights w, divided by |w|, and how it was made.
-
-    That is the critical value times the root of the noise's long-run variance: noise summed with weights that change
-    slowly against its correlation has that variance times the sum of squared weights.
-    """
-    num = residuals.size
-    if num < MIN_POINTS:
-        return None, "least squares, too few readings for an error"
-    lag = default_lag(num)
-    covariance, rho = prewhitened_newey_west(np.ones((num, 1)), residuals, lag, num_parameters)
-    half = critical_value(level, num, lag) * (num * float(covariance[0, 0])) ** 0.5
-    return (
-        half,
-        f"least squares; long-run variance by Newey-West, lag {lag}, prewhitened by AR(1) {rho:.2f}, of the noise",
-    )
 
 
 def _slope_interval(series: Series, half: float | None, method: str, level: float) -> Interval:

@@ -156,7 +156,7 @@ def judge_trend(series: Series, rates: Rates | None, rate_spent: bool) -> Findin
     third = len(series) // 3
     span = float(series.step[-1] - series.step[-third]) / STEPS
     gained = scale * sign * float(series.value[-third:].mean() - series.value[: max(1, len(series) // 20)].mean())
-    rate = f"{value:.2f} {rates.unit} over the last third ({rates.last_third.low:.2f} to {rates.last_third.high:.2f})"
+    rate = rates.last_third.words(unit=f" {rates.unit} over the last third", digits=2)
     because = " The learning rate had nearly reached zero by then, which levels off any curve." if rate_spent else ""
     evidence = {"rate": value, "low": rates.last_third.low, "high": rates.last_third.high, "unit": rates.unit}
     evidence["rate_spent"] = rate_spent

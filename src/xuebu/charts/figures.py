@@ -173,15 +173,16 @@ def _accuracy_panel(history: History, metric: str, levels: tuple[Level, ...]) ->
 
 def _loss_panel(history: History) -> Panel:
     marks: list[Mark] = []
-    metric = "mlm_loss_nats"
+    metric, title = "mlm_loss_nats", _METRICS["mlm_loss_nats"]
     if not (history.has("train", metric) or history.has("eval", metric)) and history.has("train", "loss_nats"):
         metric = "loss_nats"  # a log that recorded only the sum
+        title = _METRICS[metric] if history.has("train", "mlm_accuracy") else Label("Loss", "损失")
     if history.has("eval", metric):
         marks.append(line_of(history.column("eval", metric), "held_out", HELD_OUT))
     if history.has("train", metric):
         marks.append(points_of(history.column("train", metric), "train", IN_TRAINING))
     return Panel(
-        title=_METRICS[metric],
+        title=title,
         x_label=STEP,
         y_label=NATS,
         y_unit="number",

@@ -12,7 +12,7 @@ from xuebu.analysis.association import aligned, associate, effective_size_produc
 from xuebu.analysis.coefficients import coefficient_of
 from xuebu.analysis.estimand import COEFFICIENTS, Coefficient
 from xuebu.analysis.hac import automatic_lag, long_run_variance, newey_west
-from xuebu.analysis.honest import quote_pair
+from xuebu.analysis.honest import pair_memory, pair_sizes, quote_pair
 from xuebu.analysis.influence import influence
 from xuebu.analysis.likelihood import trend_noise
 from xuebu.analysis.sampling import split_noise
@@ -77,11 +77,12 @@ def test_pairs_of_autocorrelated_series_cover() -> None:
     rows = ar1(200, 0.8, 4, rows=120)
     pairs = list(zip(rows[::2], rows[1::2], strict=True))
     moves = np.stack([influence("pearson", *pair) for pair in pairs])
-    fitted = trend_noise(np.arange(200.0), moves, level_only=True)
+    parts = np.concatenate([pair_memory(*pair) for pair in pairs])
+    fitted, memory = (trend_noise(np.arange(200.0), one, level_only=True) for one in (moves, parts))
     hits = naive = 0
     for row, pair in enumerate(pairs):
         value = stats.pearsonr(*pair).statistic
-        found = quote_pair(fitted, value, row=row, draws=100)
+        found = quote_pair(fitted, memory, value, row=row, draws=100)
         hits += found.low <= 0 <= found.high
         naive += abs(math.atanh(value)) <= 1.96 / math.sqrt(197)
     assert hits >= 53
@@ -92,6 +93,18 @@ def test_the_effective_size_of_pairs() -> None:
     rows = ar1(4000, 0.8, 5, rows=20)
     sizes = [effective_size_product(rows[k], rows[k + 1]) for k in range(0, 20, 2)]
     assert np.mean(sizes) == pytest.approx(4000 * (1 - 0.64) / (1 + 0.64), rel=0.15)
+
+
+@pytest.mark.parametrize(("correlation", "rho", "share"), [(0.5, 0.95, 0.0), (0.5, 0.0, 1.0), (0.9, 0.6, 0.47)])
+def test_the_memory_of_both_metrics_tells_the_number_of_pairs(correlation: float, rho: float, share: float) -> None:
+    """Both of one memory: n (1 - rho^2) / (1 + rho^2) independent pairs, whatever their correlation."""
+    first, other = ar1(500, rho, 7, rows=80).reshape(2, 40, 500)
+    second = correlation * first + math.sqrt(1 - correlation**2) * other
+    parts = np.concatenate([pair_memory(x, y) for x, y in zip(first, second, strict=True)])
+    memory = trend_noise(np.arange(500.0), parts, level_only=True)
+    found = [np.median(pair_sizes(memory, correlation, row=row, draws=200)) for row in range(40)]
+    share = share or (1 - rho**2) / (1 + rho**2)
+    assert np.median(found) == pytest.approx(500 * share, rel=0.12)
 
 
 def test_what_cannot_be_held_together_is_said() -> None:

@@ -124,32 +124,32 @@ def test_too_few_readings_are_refused() -> None:
 
 
 def test_intervals_of_asymptote_and_rates_cover() -> None:
-    """100 runs of a saturating curve with correlated noise: each 95 % interval holds its truth in 86 or more."""
+    """50 runs of a saturating curve with correlated noise: each 95 % interval holds its truth in 43 or more."""
     truth_end = 0.4 * math.exp(-(10_000 - 100) / 2500) / 2500 * 1e6
     expected = curve("saturating")
     design = np.stack([np.ones(STEP.size), STEP], axis=1)
     truth_line = float(np.linalg.lstsq(design, expected, rcond=None)[0][1]) * 1e6
     truth_third = float(np.polyfit(STEP[-33:], expected[-33:], 1)[0]) * 1e6
     hits = np.zeros(4)
-    for seed in range(100):
+    for seed in range(50):
         noise = np.random.default_rng(seed).normal(scale=0.01, size=STEP.size + 100)
         for index in range(1, noise.size):
             noise[index] += 0.4 * noise[index - 1]
         series = Series(STEP, expected + noise[100:], None, "mlm_accuracy")
         line, bent = fit_curve(series, "linear"), fit_curve(series, "saturating")
-        rates = rates_of(series, line, bent, "saturating")
+        rates = rates_of(series, line, bent)
         assert bent.asymptote is not None
         assert rates.end_of_curve is not None
         assert rates.last_third is not None
         rated = (truth_line in rates.line, truth_third in rates.last_third, truth_end in rates.end_of_curve)
         hits += [0.6 in bent.asymptote, *rated]
-    assert (hits >= 86).all(), hits
+    assert (hits >= 43).all(), hits
 
 
 def test_rates_have_the_unit_of_their_metric() -> None:
     series = noisy(sigma=0.001)
     line, bent = fit_curve(series, "linear"), fit_curve(series, "saturating")
-    rates = rates_of(series, line, bent, "saturating")
+    rates = rates_of(series, line, bent)
     assert rates.unit == "percentage points per 10,000 steps"
     assert rates.line.value == pytest.approx(line.parameters["scale"] * 1e6)
     assert rates.last_third is not None

@@ -98,7 +98,7 @@ def test_rates_of_short_smooth_runs_cover(rho: float, least: int) -> None:
 def test_a_real_kind_of_run_is_told_apart_from_a_flat_one() -> None:
     series = warmed()
     line, curve = fit_curve(series, "linear"), fit_curve(series, "saturating")
-    rates = rates_of(series, line, curve, "saturating")
+    rates = rates_of(series, line, curve)
     assert rates.last_third is not None
     assert rates.last_third.low is not None
     assert rates.last_third.high is not None

@@ -136,7 +136,7 @@ def test_baselines_without_scores_still_judge() -> None:
 def trend(values: np.ndarray, metric: str = "mlm_accuracy", *, spent: bool = False) -> str:
     series = Series(STEP, values, None, metric)
     line, curve = fit_curve(series, "linear"), fit_curve(series, "saturating")
-    found = judge_trend(series, rates_of(series, line, curve, "saturating"), spent)
+    found = judge_trend(series, rates_of(series, line, curve), spent)
     assert found is not None
     assert ("learning rate" in found.text) == (spent and found.flag in ("plateaued", "trend_undecided"))
     return found.flag
