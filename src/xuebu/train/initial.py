@@ -18,6 +18,7 @@ from xuebu.files import sha256_file
 from xuebu.model.encoder import PretrainingModel
 from xuebu.model.pretrained import WEIGHTS, load_pretrained, save_pretrained
 from xuebu.model.settings import ModelSettings
+from xuebu.progress import SILENT, Progress
 from xuebu.rng import seed_of
 from xuebu.tokens.store import Store
 from xuebu.tokens.vocab import Vocabulary, load_vocabulary
@@ -58,7 +59,9 @@ def adopt_initial(source: Path, folder: RunFolder, vocabulary: Path | None) -> V
 
 
 @torch.no_grad()
-def make_counted_initial(folder: RunFolder, recipe: Recipe, store: Store, vocabulary: Vocabulary) -> None:
+def make_counted_initial(
+    folder: RunFolder, recipe: Recipe, store: Store, vocabulary: Vocabulary, *, progress: Progress = SILENT
+) -> None:
     """Write the weights of a run that starts from counts, where its recipe says so.
 
     They are drawn as for any run, but for the word embeddings, 0 where a token never occurs, and the decoder's bias.
@@ -79,9 +82,10 @@ def make_counted_initial(folder: RunFolder, recipe: Recipe, store: Store, vocabu
     model = PretrainingModel(
         recipe.model, vocabulary.num_tokens, torch.Generator().manual_seed(seed_of(seed, "weights"))
     )
-    vectors = token_vectors(
-        store, documents, vocabulary.num_tokens, recipe.model.hidden_size, seed_of(seed, "counted start")
-    )
+    key = seed_of(seed, "counted start")
+    with progress.task("counting neighbors", total=1, unit="start") as task:
+        vectors = token_vectors(store, documents, vocabulary.num_tokens, recipe.model.hidden_size, key)
+        task.advance()
     words = torch.from_numpy(vectors) * (times * recipe.model.initializer_range)
     model.embeddings.word.weight.copy_(words)
     if model.mlm_head.decoder is not None:
@@ -89,8 +93,9 @@ def make_counted_initial(folder: RunFolder, recipe: Recipe, store: Store, vocabu
     if model.mlm_head.bias is not None and not recipe.model.ngram_prior:  # counting knows it already
         shares = smoothed_unigram(count_tokens(store, vocabulary.num_tokens), vocabulary)
         model.mlm_head.bias.copy_(torch.from_numpy(np.log(np.maximum(shares, shares[shares > 0].min()))))
-    save_pretrained(model, None, folder.initial)
+    folder.initial.mkdir(parents=True, exist_ok=True)
     (folder.initial / _COUNTED).touch()
+    save_pretrained(model, None, folder.initial)
 
 
 def digest_of_initial(folder: RunFolder) -> dict[str, str]:

@@ -73,7 +73,7 @@ def start_run(
         def begin() -> str:
             _refuse_what_is_there(folder)
             opened.append(_open_data(train_store, held_out_store, vocabulary, prove=True))
-            make_counted_initial(folder, recipe, opened[0][0], opened[0][2])
+            make_counted_initial(folder, recipe, opened[0][0], opened[0][2], progress=progress)
             threads = recipe.train.threads or max(1, usable_cores() // world.local_size)
             facts = RunFacts(
                 recipe=recipe,
