@@ -8,7 +8,8 @@ of its own, whose peaks of resident memory (VmHWM) are added up: an upper bound,
 
 MB are of the JSON lines that are read. CPU seconds are those of all processes together, user and system; on a machine
 with other work they say more than the clock. `--steps` builds in one process instead, and tells the CPU seconds of each
-step. XUEBU_SHARED_DATA=DIR also builds from real prose, a copy of all .jsonl of its folders of documents.
+step; of those of the sieve, "record" is what does not read, clean or cut: digests, counts for the card, lines written.
+XUEBU_SHARED_DATA=DIR also builds from real prose, a copy of all .jsonl of its folders of documents.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 
 from machine import facts
 from xuebu.corpus import build as build_module
+from xuebu.corpus import reading as reading_module
 from xuebu.corpus.card import Card, load_card
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import read_documents
@@ -237,29 +239,44 @@ def time_steps(inputs: Path, out: Path, settings: CorpusSettings) -> tuple[Card,
 
         return wrapper
 
+    def timed_items(function: Callable[..., Iterator[Any]], name: str) -> Callable[..., Iterator[Any]]:
+        def wrapper(*given: Any) -> Iterator[Any]:
+            items = function(*given)
+            step = timed(lambda: next(items, None), lambda: name)
+            while (item := step()) is not None:
+                yield item
+
+        return wrapper
+
     whole = time.process_time()
-    patched = {
-        "run_task": timed(build_module.run_task, lambda step, *_: step.name),
-        "sieve_part": timed(build_module.sieve_part, lambda *_: "sieve"),
-        "finish_corpus": timed(build_module.finish_corpus, lambda *_: "finish"),
+    patched: dict[tuple[Any, str], Callable[..., Any]] = {
+        (build_module, "run_task"): timed(build_module.run_task, lambda step, *_: step.name),
+        (build_module, "sieve_part"): timed(build_module.sieve_part, lambda *_: "record"),
+        (build_module, "finish_corpus"): timed(build_module.finish_corpus, lambda *_: "finish"),
+        (reading_module, "read_documents_of"): timed_items(reading_module.read_documents_of, "read"),
+        (reading_module, "sieve_document"): timed(reading_module.sieve_document, lambda *_: "clean and cut"),
     }
-    kept = {name: getattr(build_module, name) for name in patched}
+    kept = {(module, name): getattr(module, name) for module, name in patched}
     try:
-        for name, function in patched.items():
-            setattr(build_module, name, function)
+        for (module, name), function in patched.items():
+            setattr(module, name, function)
         card = build_module.build_corpus(read_documents([inputs], settings), out, settings, progress=SILENT)
     finally:
-        for name, function in kept.items():
-            setattr(build_module, name, function)
+        for (module, name), function in kept.items():
+            setattr(module, name, function)
+    seconds["record"] -= seconds["read"] + seconds["clean and cut"]
     seconds["cut and wait"] = time.process_time() - whole - sum(seconds.values())
     return card, dict(seconds)
 
 
 def print_steps(title: str, size: int, seconds: dict[str, float]) -> None:
     whole = sum(seconds.values())
-    rest = whole - seconds["sieve"]
+    sieving = seconds["read"] + seconds["clean and cut"]
     print(f"{title}, {size / 1e6:.1f} MB, one process: {size / 1e6 / whole:.2f} MB a CPU second")
-    print(f"  sieve alone {size / 1e6 / seconds['sieve']:.1f}, all the rest {size / 1e6 / rest:.1f} MB a CPU second")
+    print(
+        f"  reading, cleaning and cutting {size / 1e6 / sieving:.1f}, "
+        f"all the rest {size / 1e6 / (whole - sieving):.1f} MB a CPU second"
+    )
     for name, each in seconds.items():
         print(f"  {name:<14}{each:>9.2f} s {each / whole:>7.1%}")
 

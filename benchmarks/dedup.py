@@ -25,11 +25,20 @@ from xuebu.corpus.build import build_corpus
 from xuebu.corpus.document import Document
 from xuebu.corpus.evaluation_texts import read_evaluation_set
 from xuebu.corpus.leak import check_leaks
-from xuebu.corpus.near import SHORT_CHARACTERS, NearDuplicates, SignatureStore, ngram_hashes, shingles, signature
-from xuebu.corpus.overlap import bare_text
+from xuebu.corpus.near import (
+    SHORT_CHARACTERS,
+    Fingerprints,
+    NearDuplicates,
+    SignatureStore,
+    ngram_hashes,
+    shingles,
+    signature,
+)
+from xuebu.corpus.overlap import bare_text, code_points
 from xuebu.corpus.script import convert_script
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.progress import SILENT
+from xuebu.rng import key_of
 
 SIMILARITY = 0.8
 
@@ -63,8 +72,11 @@ def edited(text: str, share: float, rng: np.random.Generator, letters: np.ndarra
 def near(texts: Sequence[str], groups: Sequence[str] = ()) -> NearDuplicates:
     with tempfile.TemporaryDirectory() as folder:
         store = SignatureStore(Path(folder), SIMILARITY)
-        for number, text in enumerate(texts):
-            store.append([text], groups[number] if groups else str(number))
+        fingerprints = Fingerprints(SIMILARITY)
+        for text in texts:
+            fingerprints.append([text])
+        keys = [key_of(group) for group in groups or map(str, range(len(texts)))]
+        store.extend(fingerprints.table(), np.array(keys, dtype=np.uint64))
         store.close()
         with SILENT.task("") as task:
             return store.find(task)
@@ -99,10 +111,12 @@ def part_n(quick: bool) -> Iterator[dict[str, Any]]:
         pairs = rng.integers(0, len(texts), size=(400 if quick else 4000, 2))
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         for n in (1, 2, 3, 4, 5, 6, 8, 10, 13):
-            sets = [ngram_hashes(text, n) for text in texts]
+            sets = [ngram_hashes(code_points(text), n) for text in texts]
             row: dict[str, Any] = {"part": "n", "kind": kind, "n": n}
             for share, changed in copies.items():
-                alike = [jaccard(one, ngram_hashes(other, n)) for one, other in zip(sets, changed, strict=True)]
+                alike = [
+                    jaccard(one, ngram_hashes(code_points(other), n)) for one, other in zip(sets, changed, strict=True)
+                ]
                 row[f"edited {share:.0%}"] = round(float(np.median(alike)), 3)
             unrelated = [jaccard(sets[one], sets[other]) for one, other in pairs.tolist()]
             row["unrelated, median"] = round(float(np.median(unrelated)), 4)

@@ -1,5 +1,6 @@
 """Properties of cleaning, cutting and dropping, on text that tries to break them."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from xuebu.corpus.clean import clean_text
 from xuebu.corpus.dedup import keep_sentences
 from xuebu.corpus.document import Document, SentenceDocument, sentence_document_from
-from xuebu.corpus.overlap import RunIndex, run_hashes, shares_text, shown_runs
+from xuebu.corpus.overlap import RunIndex, bare_codes, bare_text, code_points, run_hashes, shares_text, shown_runs
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.sentences import split_sentences
 from xuebu.corpus.settings import CorpusSettings
@@ -88,7 +89,7 @@ def test_every_character_is_kept_or_refused(text: str, shortest: int, share: flo
     kept = sum(map(len, sieved.document.sentences)) if sieved.document else 0
     assert kept + refused == sieved.characters
     if sieved.document:
-        assert sentence_document_from(sieved.document.to_line(paragraphs=True), "x") == sieved.document
+        assert sentence_document_from(sieved.document.to_line(), "x") == replace(sieved.document, paragraphs=())
         assert all(shortest <= len(sentence) <= 20 for sentence in sieved.document.sentences)
         assert len(sieved.document.gaps) < len(sieved.document.sentences)
 
@@ -104,13 +105,19 @@ def test_overlap_equals_sets_of_runs(held_out: list[str], training: list[str]) -
 
     seen = set().union(*map(runs, training))
     expected = [len(runs(text) & seen) >= min(len(runs(text)) or 1, 3) for text in held_out]
-    hashes = np.concatenate([np.empty(0, dtype=np.uint64), *map(run_hashes, held_out)])
+    hashes = np.concatenate([np.empty(0, dtype=np.uint64), *(run_hashes(code_points(text)) for text in held_out)])
     shown = np.empty(0, dtype=np.uint64)
     if len(hashes):
         with TemporaryDirectory() as folder:
             RunIndex.write(Path(folder) / "runs", hashes)
-            shown = shown_runs(training, RunIndex(Path(folder) / "runs"))
-    assert [shares_text(text, shown) for text in held_out] == expected
+            (shown,) = shown_runs(training, [Path(folder) / "runs"])
+    assert [shares_text(code_points(text), shown) for text in held_out] == expected
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), max_size=5))
+def test_bare_codes_are_those_of_bare_texts(given_texts: list[str]) -> None:
+    found = bare_codes(given_texts).tobytes().decode("utf-32-le")
+    assert found == "\0".join(map(bare_text, given_texts))
 
 
 def test_sentence_documents_have_no_more_fields_than_documents() -> None:

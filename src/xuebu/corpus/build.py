@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,19 @@ from xuebu.corpus.finishing import (
     refuse_empty,
 )
 from xuebu.corpus.holding_out import compare_part, count_left, gather_shown, hold_out_part, index_held_out
+from xuebu.corpus.items import DIGESTS, ITEMS
 from xuebu.corpus.parts import Part, cut_documents, num_workers
-from xuebu.corpus.reading import DOCUMENTS, SIDES, find_near, place_part, sieve_part
+from xuebu.corpus.reading import (
+    DOCUMENTS,
+    FINGERPRINTS,
+    GROUP_NAMES,
+    REGROUPED,
+    SIDES,
+    TALLY,
+    find_near,
+    place_part,
+    sieve_part,
+)
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.sources import DocumentReader
 from xuebu.corpus.thinning import (
@@ -45,7 +56,7 @@ from xuebu.corpus.thinning import (
     settle_part,
     thin_part,
 )
-from xuebu.corpus.work import Step, Work, run_task
+from xuebu.corpus.work import WORK_NAME, Step, Work, run_task
 from xuebu.corpus.workers import Workers
 from xuebu.errors import InputError
 from xuebu.files import read_json, sha256_bytes, write_json
@@ -53,12 +64,9 @@ from xuebu.progress import SILENT, Progress
 
 __all__ = ["HELD_OUT_NAME", "REFUSED_NAME", "STEPS", "TRAIN_NAME", "build_corpus", "steps_for"]
 
-WORK_NAME = ".unfinished"
-
 _CHANGED = "the input is not what it was before the interruption: beginning anew"
-_FORMAT = 1  # of what lies in the work folder; another one is not gone on with
 
-_NEAR_FILES = ("signatures", "items.npz", "groups.json")
+_NEAR_FILES = (FINGERPRINTS, DIGESTS, GROUP_NAMES)
 _DIGESTS = tuple(f"{side}.{unit}" for side in SIDES for unit in UNITS)
 _NAMES = tuple(f"{side}.{name}" for side in SIDES for name in NAMES)
 
@@ -67,7 +75,7 @@ STEPS = (
     Step("place", "split", place_part, "parts", spent=_NEAR_FILES),
     Step("sides", "split", check_sides, "one"),
     Step("mark", "find equal sentences", mark_bucket, "buckets"),
-    Step("thin", "drop copies", thin_part, "parts", spent=(DOCUMENTS, *_DIGESTS)),
+    Step("thin", "drop copies", thin_part, "parts", spent=(DOCUMENTS, ITEMS, TALLY, REGROUPED, *_DIGESTS)),
     Step("name", "find equal ids and titles", name_bucket, "buckets"),
     Step("settle", "sift held-out", settle_part, "parts", spent=(*_NAMES, GROUPS)),
     Step("index", "index held-out", index_held_out, "one"),
@@ -186,7 +194,15 @@ def _emptied(work: Work) -> Work:
 
 def _facts(settings: CorpusSettings) -> dict[str, Any]:
     """Return what must be the same for a build to be gone on with."""
-    return {"format": _FORMAT, "settings": to_table(settings)}
+    return {"code": _code_digest(), "settings": to_table(settings)}
+
+
+@cache
+def _code_digest() -> str:
+    """Return a digest of the code that a corpus follows from: this folder, and by what files are read and hashed."""
+    root = Path(__file__).parent
+    paths = [*sorted(root.glob("*.py")), root.parent / "files.py", root.parent / "rng.py"]
+    return sha256_bytes(b"".join(path.name.encode() + b"\0" + path.read_bytes() + b"\0" for path in paths))
 
 
 def _read(documents: Iterable[Document], work: Work, pool: Workers, progress: Progress) -> Work:

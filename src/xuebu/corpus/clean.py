@@ -7,6 +7,7 @@ the next: the same input must give the same corpus everywhere.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from unicodedata import is_normalized, normalize
 
 HAN = "\u2e80-\u2fd5\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -113,6 +114,7 @@ def _last_character(parts: list[str], end: int) -> str:
     return next((before[-1] for place in range(end - 1, -1, -1) if (before := parts[place].rstrip())), "")
 
 
+@lru_cache(maxsize=64)  # names of sources and licences come with each document, and its title three times
 def clean_line(text: str) -> str:
     """Return a title, id or other short string cleaned as `clean_text`, on one line."""
     return clean_text(text).replace("\n", " ") if text else ""

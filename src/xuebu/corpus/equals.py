@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from xuebu.corpus.work import missing
 from xuebu.files import naming, write_bytes
 
 UInt64 = npt.NDArray[np.uint64]
@@ -36,9 +37,16 @@ def write_table(path: Path, keys: UInt64, values: UInt32, *, sync: bool = False)
 
 
 def read_table(path: Path, low: int = 0, high: int = (1 << 64) - 1) -> tuple[UInt64, UInt32]:
-    """Return the keys from `low` to `high`, both included, and their values; of a table that is not there, none."""
+    """Return the keys from `low` to `high`, both included, and their values.
+
+    Raises:
+        InputError: the table is not there, or not whole.
+    """
     with naming(path):
-        count = path.stat().st_size // 12 if path.exists() else 0
+        size = path.stat().st_size if path.exists() else -1
+        count = size // 12
+        if size < 0 or size % 12:
+            raise missing(path)
         if not count:
             return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32)
         keys = np.memmap(path, dtype="<u8", mode="r", shape=(count,))

@@ -6,19 +6,19 @@ and looked up in every block. Hold out less, and there is one block: one takes s
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from xuebu.corpus.dedup import sentence_digest
-from xuebu.corpus.document import CorpusFile
+from xuebu.corpus.dedup import digests_of
+from xuebu.corpus.document import CorpusFile, raw_sentences, sentence_document_from
 from xuebu.corpus.equals import find_repeats, write_table
-from xuebu.corpus.overlap import RunIndex, comparable_text, shares_text, shown_runs
+from xuebu.corpus.overlap import RunIndex, UInt64, compared_codes, shares_text, shown_runs
 from xuebu.corpus.tally import Tally
 from xuebu.corpus.thinning import CANDIDATES, RUNS
 from xuebu.corpus.work import Result, Work, counted
-from xuebu.files import DigestWriter, write_bytes
+from xuebu.files import read_lines, write_bytes
 
 HELD_OUT, LEFT_GROUPS, LEFT_SENTENCES = "held_out.jsonl", "left.group", "left.sentence"
 BLOCK_RUNS = 1 << 23
@@ -44,13 +44,23 @@ def index_held_out(work: Work, _: int) -> Result:
 
 def compare_part(work: Work, number: int) -> Result:
     """Find which runs of held-out text the training text of a part shows."""
-    training = CorpusFile(work.part(number, work.result("settle", number)["training"]))
-    texts: list[str] = []
-    for block in range(len(work.result("index")["blocks"])):
-        texts = texts or [comparable_text(document.sentences) for document in training]
-        shown = shown_runs(texts, RunIndex(work.block(block, "runs")), work.settings.shared_run)
-        write_bytes(work.part(number, f"shown.{block}"), shown.astype("<u8").tobytes(), sync=work.survives)
+    indexes = [work.block(block, "runs") for block in range(len(work.result("index")["blocks"]))]
+    texts = _training_texts(work, number) if indexes else ()
+    shown = shown_runs(texts, indexes, work.settings.shared_run, exact=work.settings.token_ids)
+    for block, own in enumerate(shown):
+        write_bytes(work.part(number, f"shown.{block}"), own.astype("<u8").tobytes(), sync=work.survives)
     return {}
+
+
+def _training_texts(work: Work, number: int) -> Iterator[str]:
+    """Yield the text of each training document of a part; where letters alone count, not parsed."""
+    path = work.part(number, work.result("settle", number)["training"])
+    for place, line in read_lines(path):
+        where = f"{path}:{place}"
+        if work.settings.token_ids:
+            yield "".join(sentence_document_from(line, where).sentences)
+        else:
+            yield raw_sentences(line, where)
 
 
 def gather_shown(work: Work, _: int) -> Result:
@@ -72,33 +82,36 @@ def hold_out_part(work: Work, number: int) -> Result:
     if block is not None:
         shown = np.fromfile(work.block(block, "shown"), dtype="<u8")
     tally = Tally()
-    digests = bytearray()
-    with (
-        work.refusing("hold_out", number) as refusals,
-        DigestWriter(work.part(number, HELD_OUT), sync=work.survives) as writer,
-    ):
+    digests = [np.empty(0, dtype=np.uint64)]
+    with work.refusing("hold_out", number) as refusals, work.writing(work.part(number, HELD_OUT)) as out:
         for document in CorpusFile(work.part(number, CANDIDATES)):
-            if shares_text(comparable_text(document.sentences), shown, work.settings.shared_run):
+            codes = compared_codes(["".join(document.sentences)], exact=work.settings.token_ids)
+            if shares_text(codes, shown, work.settings.shared_run):
                 reason = "held_out_overlaps_training"
                 refusals.add(reason, *document.sentences, source=document.source, id=document.id)
                 continue
-            writer.write_line(document.to_line())
+            out.write(document.to_line().encode() + b"\n")
             tally.add(document)
-            digests += b"".join(map(sentence_digest, document.sentences))
-    _write_keys(work, work.part(number, LEFT_GROUPS), tally.groups)
-    if not work.settings.deduplicate or work.settings.deduplicate_unit != "sentence":
-        _write_keys(work, work.part(number, LEFT_SENTENCES), digests)
+            if _keeps_repeats(work):
+                digests.append(digests_of(document.sentences))
+    _write_keys(work, work.part(number, LEFT_GROUPS), np.array(tally.groups, dtype=np.uint64))
+    if _keeps_repeats(work):
+        _write_keys(work, work.part(number, LEFT_SENTENCES), np.concatenate(digests))
     return {"refusals": counted(refusals), "held_out": tally.to_json()}
 
 
-def _write_keys(work: Work, path: Path, data: bytearray | array[int]) -> None:
-    keys = np.frombuffer(data, dtype=np.uint64)
+def _keeps_repeats(work: Work) -> bool:
+    """Return whether held-out sentences may repeat each other."""
+    return not work.settings.deduplicate or work.settings.deduplicate_unit != "sentence"
+
+
+def _write_keys(work: Work, path: Path, keys: UInt64) -> None:
     write_table(path, keys, np.arange(len(keys), dtype=np.uint32), sync=work.survives)
 
 
 def count_left(work: Work, bucket: int) -> Result:
     """Count the groups that are held out, and their sentences that equal an earlier one and stay."""
-    groups, sentences = (
-        find_repeats((), work.each_part(name), bucket, work.num_buckets) for name in (LEFT_GROUPS, LEFT_SENTENCES)
-    )
-    return {"held_out": groups[1], "repeats": len(sentences[0].part)}
+    _, groups = find_repeats((), work.each_part(LEFT_GROUPS), bucket, work.num_buckets)
+    sentences = work.each_part(LEFT_SENTENCES) if _keeps_repeats(work) else ()
+    repeats, _ = find_repeats((), sentences, bucket, work.num_buckets)
+    return {"held_out": groups, "repeats": len(repeats.part)}

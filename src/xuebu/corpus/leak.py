@@ -18,10 +18,10 @@ import numpy.typing as npt
 from xuebu.corpus.build import HELD_OUT_NAME, REFUSED_NAME, TRAIN_NAME
 from xuebu.corpus.card import CARD_NAME, Card, load_card
 from xuebu.corpus.coverage import measure_coverage
-from xuebu.corpus.dedup import keep_sentences, sentence_digest
+from xuebu.corpus.dedup import digests_of, keep_sentences
 from xuebu.corpus.document import CorpusFile, SentenceDocument
 from xuebu.corpus.evaluation_texts import EvaluationSet
-from xuebu.corpus.overlap import MIN_SHARED_RUNS, RUN_CHARACTERS, bare_text, run_hashes
+from xuebu.corpus.overlap import MIN_SHARED_RUNS, RUN_CHARACTERS, bare_text, code_points, run_hashes
 from xuebu.corpus.refusals import REASONS, RefusalCount, Refusals
 from xuebu.corpus.sentences import split_sentences
 from xuebu.corpus.tally import Tally, counts_of, profile_of_tallies
@@ -145,7 +145,7 @@ class LeakIndex:
                 long = [whole]
             sentences += long
             self._owners += [number] * len(long)
-        digests = _digests(sentences)
+        digests = digests_of(sentences)
         self._digests, self._digest_of = np.unique(digests, return_inverse=True)
         hashes, owner = _runs_of(sentences)
         self._runs, self._run_of = np.unique(hashes, return_inverse=True)
@@ -166,7 +166,7 @@ class LeakIndex:
         shared = np.bincount(owner[known >= 0], minlength=len(bare))
         all_runs = np.bincount(owner, minlength=len(bare))
         marks[(shared > 0) & (shared >= np.minimum(all_runs, MIN_SHARED_RUNS))] = Overlap.LONG_RUN
-        equal = _places(self._digests, _digests(bare))
+        equal = _places(self._digests, digests_of(bare))
         self._shown[equal[equal >= 0]] = True
         marks[equal >= 0] = Overlap.EQUAL
         return marks
@@ -284,7 +284,7 @@ def remove_leaks(
                             writer.write_line(kept.to_line())
                             tally.add(kept)
                             if card.duplicates_left:
-                                kept_digests.frombytes(b"".join(map(sentence_digest, kept.sentences)))
+                                kept_digests.frombytes(digests_of(kept.sentences).tobytes())
                 digests.append(writer.close())
             finally:
                 writer.abandon()
@@ -382,14 +382,10 @@ def _marked(batch: list[SentenceDocument], index: LeakIndex) -> Iterator[tuple[S
         start += len(document.sentences)
 
 
-def _digests(sentences: Sequence[str]) -> UInt64:
-    return np.frombuffer(b"".join(map(sentence_digest, sentences)), dtype="<u8")
-
-
 def _runs_of(sentences: Sequence[str]) -> tuple[UInt64, npt.NDArray[np.int64]]:
     """Return the hash of each run of 20 characters that lies inside of a sentence, and which sentence that is."""
     lengths = np.fromiter(map(len, sentences), dtype=np.int64, count=len(sentences))
-    hashes = run_hashes(_END.join(sentences))
+    hashes = run_hashes(code_points(_END.join(sentences)))
     owner = np.repeat(np.arange(len(sentences)), lengths + 1)[: len(hashes)]
     ends = np.cumsum(lengths + 1) - 1  # where the parting characters stand
     inside = np.arange(len(hashes)) + RUN_CHARACTERS <= ends[owner]

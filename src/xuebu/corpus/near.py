@@ -8,10 +8,12 @@ n = 1 these reach 0.50, and with 3 still 0.09, and meet in more buckets; with 8,
 
 Short texts have their own rule: one changed character costs 2n of the runs that two texts have together, so below
 `SHORT_CHARACTERS` = 10n characters a single edit takes the similarity below 0.8, and the estimate is coarse. There only
-texts with equal letters and digits are duplicates: their set has one member, the whole text.
+texts with equal letters and digits are duplicates: their set has one member, the whole text. A signature holds 32 bits
+of that member, so digests of 64 bits are compared too.
 
-The signatures are ours and not a library's, though rensa makes them faster: the corpus and its digest follow from them,
-and another version of a library may hash in another way. `benchmarks/dedup.py` compares the speeds.
+The signatures are made where a part of the input is sieved (`Fingerprints`), and joined by one process
+(`SignatureStore`). They are ours and not a library's, though rensa makes them faster: the corpus and its digest follow
+from them, and another version of a library may hash in another way. `benchmarks/dedup.py` compares the speeds.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xuebu.corpus.dedup import sentence_digest
-from xuebu.corpus.overlap import bare_text, code_points
+from xuebu.corpus.dedup import digests_of_runs
+from xuebu.corpus.overlap import bare_codes, character_keys
 from xuebu.progress import Task
 from xuebu.rng import draw_bits, key_of
 
@@ -40,24 +42,27 @@ NUM_PERMUTATIONS = 128
 MIN_RECALL = 0.99
 
 _CHUNK = 512  # runs hashed at once by all permutations: what fits into the second-level cache
-_ROWS = 512  # documents whose signatures are written at once
 
 
-def ngram_hashes(text: str, n: int = NGRAM) -> UInt64:
+def ngram_hashes(codes: UInt32, n: int = NGRAM) -> UInt64:
     """Return a 64-bit hash of each run of n characters: uint64[max(0, characters - n + 1)].
+
+    Args:
+        codes: uint32[characters], code points.
+        n: characters of a run.
 
     Source: Karp and Rabin 1987, a polynomial modulo 2**64; then the finalizer of SplitMix64 (Steele, Lea and Flood
     2014), since the permutations of a signature want well-mixed bits.
     """
-    codes = code_points(text).astype(np.uint64)
-    count = len(codes) - n + 1
+    wide = codes.astype(np.uint64)
+    count = len(wide) - n + 1
     if count <= 0:
         return np.empty(0, dtype=np.uint64)
-    hashes = codes[:count].copy()
+    hashes = wide[:count].copy()
     with np.errstate(over="ignore"):
         for place in range(1, n):
             hashes *= np.uint64(0x9E3779B97F4A7C15)
-            hashes += codes[place : place + count]
+            hashes += wide[place : place + count]
         hashes ^= hashes >> np.uint64(30)
         hashes *= np.uint64(0xBF58476D1CE4E5B9)
         hashes ^= hashes >> np.uint64(27)
@@ -71,12 +76,12 @@ def shingles(text: str, n: int = NGRAM) -> UInt64:
 
     The runs of n characters of its letters and digits; of a text with fewer than `SHORT_CHARACTERS`, the whole.
     """
-    return _members(bare_text(text), n)
+    return _members(bare_codes([text]), n)
 
 
-def _members(bare: str, n: int = NGRAM) -> UInt64:
+def _members(bare: UInt32, n: int = NGRAM) -> UInt64:
     if len(bare) < 10 * n:
-        return np.array([key_of("xuebu short text", bare)], dtype=np.uint64)
+        return np.array([key_of("xuebu short text", bare.tobytes().decode("utf-32-le"))], dtype=np.uint64)
     return ngram_hashes(bare, n)
 
 
@@ -103,12 +108,6 @@ def signature(hashes: UInt64) -> UInt32:
         permuted += terms
         np.minimum(least, permuted.min(axis=1), out=least)
     return least
-
-
-def fingerprint(sentences: Sequence[str]) -> tuple[UInt32, bytes]:
-    """Return the signature of a document, and 8 bytes that stand for its letters and digits."""
-    bare = bare_text("".join(sentences))
-    return signature(_members(bare)), sentence_digest(bare)
 
 
 def rows_of_a_band(similarity: float) -> int:
@@ -141,6 +140,57 @@ class NearDuplicates:
     equal: npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class FingerprintTable:
+    """What near-duplicates of some documents are found by.
+
+    Attributes:
+        signatures: uint32[documents, 128].
+        bands: uint64[bands, documents], a hash of each band of a signature.
+        digests: uint64[documents], of a document's letters and digits.
+        is_short: bool[documents], whether it has fewer than `SHORT_CHARACTERS` of these.
+    """
+
+    signatures: UInt32
+    bands: UInt64
+    digests: UInt64
+    is_short: npt.NDArray[np.bool_]
+
+
+class Fingerprints:
+    """Makes what near-duplicates are found by, document by document; a part of the input needs no other part for it."""
+
+    def __init__(self, similarity: float) -> None:
+        """Begin; `similarity` as in `SignatureStore`."""
+        self._rows = rows_of_a_band(similarity)
+        self._signatures: list[UInt32] = []
+        self._digests: list[UInt64] = []
+        self._is_short: list[bool] = []
+
+    def append(self, sentences: Sequence[str]) -> None:
+        """Add the next document."""
+        bare = bare_codes(["".join(sentences)])
+        self._signatures.append(signature(_members(bare)))
+        self._digests.append(digests_of_runs(character_keys()[bare], np.array([len(bare)])))
+        self._is_short.append(len(bare) < SHORT_CHARACTERS)
+
+    def table(self) -> FingerprintTable:
+        """Return those of all documents so far."""
+        signatures = np.array(self._signatures, dtype=np.uint32).reshape(-1, NUM_PERMUTATIONS)
+        bands = NUM_PERMUTATIONS // self._rows
+        used = signatures[:, : bands * self._rows].reshape(-1, bands, self._rows)
+        keys = np.zeros(used.shape[:2], dtype=np.uint64)
+        for row in range(self._rows):
+            keys = (keys ^ used[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
+            keys ^= keys >> np.uint64(29)
+        return FingerprintTable(
+            signatures,
+            np.ascontiguousarray(keys.T),
+            np.concatenate([np.empty(0, dtype=np.uint64), *self._digests]),
+            np.array(self._is_short, dtype=bool),
+        )
+
+
 class SignatureStore:
     """The signatures of documents, on disk; some 60 bytes a document are in memory while duplicates are sought."""
 
@@ -152,10 +202,8 @@ class SignatureStore:
             similarity: Jaccard similarity, as estimated, from which texts are near-duplicates, above 0 and up to 1.
         """
         self.similarity = similarity
-        self._rows = rows_of_a_band(similarity)
-        self.num_bands = NUM_PERMUTATIONS // self._rows
-        self._digests, self._groups = array("Q"), array("Q")
-        self._waiting: list[UInt32] = []
+        self.num_bands = NUM_PERMUTATIONS // rows_of_a_band(similarity)
+        self._digests, self._groups, self._is_short = array("Q"), array("Q"), bytearray()
         self._path = folder / "signatures"
         self._band_paths = [folder / f"signatures.{band}" for band in range(self.num_bands)]
         self._files = [path.open("wb") for path in (self._path, *self._band_paths)]
@@ -163,22 +211,16 @@ class SignatureStore:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def append(self, sentences: Sequence[str], group: str) -> None:
-        """Add the next document."""
-        self.add(*fingerprint(sentences), key_of(group))
-
-    def add(self, signature: UInt32, digest: bytes, group: int) -> None:
-        """Add the next document by its `fingerprint` and the key of its group."""
-        self._waiting.append(signature)
-        self._digests.frombytes(digest)
-        self._groups.append(group)
-        if len(self._waiting) == _ROWS:
-            self._write()
+    def extend(self, table: FingerprintTable, groups: UInt64) -> None:
+        """Add the next documents: their fingerprints, and the keys of their groups, uint64[documents]."""
+        for file, values in zip(self._files, (table.signatures, *table.bands), strict=True):
+            file.write(values.tobytes())
+        self._digests.frombytes(table.digests.tobytes())
+        self._groups.frombytes(groups.tobytes())
+        self._is_short += table.is_short.tobytes()
 
     def close(self) -> None:
-        """Write what waits, and close the files."""
-        if self._waiting and not self._files[0].closed:
-            self._write()
+        """Close the files."""
         for file in self._files:
             file.close()
 
@@ -186,19 +228,6 @@ class SignatureStore:
         """Remove the files, which must be closed."""
         for file in self._files:
             Path(file.name).unlink(missing_ok=True)
-
-    def _write(self) -> None:
-        block = np.stack(self._waiting)
-        self._waiting = []
-        self._files[0].write(block.tobytes())
-        used = block[:, : self.num_bands * self._rows].reshape(len(block), self.num_bands, self._rows).astype(np.uint64)
-        keys = np.zeros(used.shape[:2], dtype=np.uint64)
-        with np.errstate(over="ignore"):
-            for row in range(self._rows):
-                keys = (keys ^ used[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
-                keys ^= keys >> np.uint64(29)
-        for band, file in enumerate(self._files[1:]):
-            file.write(np.ascontiguousarray(keys[:, band]).tobytes())
 
     def find(self, task: Task) -> NearDuplicates:
         """Return what is near to what; the store must be closed.
@@ -242,6 +271,7 @@ class SignatureStore:
 
     def _stars(self, members: Int64, signatures: UInt32) -> list[tuple[int, Int64]]:
         """Return the members that are near to no earlier one returned, each with those that are near to it."""
+        digests, is_short = np.frombuffer(self._digests, dtype=np.uint64), np.frombuffer(self._is_short, dtype=bool)
         stars = []
         while len(members) > 1:
             first, members = int(members[0]), members[1:]
@@ -249,6 +279,7 @@ class SignatureStore:
             for start in range(0, len(members), 1 << 14):
                 block = signatures[members[start : start + (1 << 14)]]
                 near[start : start + len(block)] = (block == signatures[first]).mean(axis=1) >= self.similarity
+            near &= ~(is_short[first] | is_short[members]) | (digests[members] == digests[first])
             stars.append((first, members[near]))
             members = members[~near]
         return stars

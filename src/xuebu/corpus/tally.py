@@ -6,9 +6,11 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from xuebu.corpus.document import SentenceDocument
 from xuebu.corpus.overlap import code_points
@@ -16,12 +18,17 @@ from xuebu.corpus.profile import Profile, document_bin, profile_of
 from xuebu.corpus.settings import Field
 from xuebu.rng import key_of
 
+Int64 = npt.NDArray[np.int64]
+
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 MAX_NAMES = 100
 OTHERS = "(others)"
 
 _MAX_KNOWN_NAMES = 10_000
 _BATCH_CHARACTERS = 1 << 20
+_NAMED = ("source", "script", "licence", "domain")
+_FACTS = (*_NAMED, *(field for field in get_args(Field) if field not in _NAMED))
+_facts_of = attrgetter(*_FACTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,43 +66,88 @@ class Counts:
 
 
 class Tally:
-    """A running count of documents; memory: eight bytes a document, and one entry for each different character."""
+    """A running count of documents; memory: eight bytes a document, and one entry for each different character.
+
+    What was counted can be taken off again, except for `groups`, the keys of the groups of all documents ever counted.
+    """
 
     def __init__(self) -> None:
         self.documents = self.neighbors = 0
         self.groups = array("Q")
         self.lengths: Counter[int] = Counter()
         self.document_bins: Counter[int] = Counter()
-        self.filled: Counter[str] = Counter()
-        self.names: dict[str, Counter[str]] = {field: Counter() for field in ("source", "script", "licence", "domain")}
-        self._characters: Counter[str] = Counter()
-        self._texts: list[str] = []  # sentences whose characters are still to be counted, many at once
+        self._filled: Counter[str] = Counter()
+        self._names: dict[str, Counter[str]] = {field: Counter() for field in _NAMED}
+        self._characters = np.zeros(0, dtype=np.int64)  # of each code point, how often it occurs
+        self._facts: Counter[tuple[str, ...]] = Counter()  # of documents: `_NAMED`, then which of `Field` are filled
+        self._texts: dict[int, list[str]] = {1: [], -1: []}  # to be counted, and taken off, many at once
         self._num_waiting = 0
 
     @property
     def characters(self) -> Counter[str]:
         """Return how often each character occurs."""
-        counts = np.bincount(code_points("".join(self._texts)))
-        self._texts, self._num_waiting = [], 0
-        for code in np.flatnonzero(counts).tolist():
-            self._characters[chr(code)] += int(counts[code])
-        return self._characters
+        self._count_texts()
+        codes = np.flatnonzero(self._characters)
+        return Counter(dict(zip(map(chr, codes.tolist()), self._characters[codes].tolist(), strict=True)))
+
+    @property
+    def filled(self) -> Counter[str]:
+        """Return how many documents have each field."""
+        self._count_facts()
+        return self._filled
+
+    @property
+    def names(self) -> dict[str, Counter[str]]:
+        """Return the sources, scripts, licences and domains of documents: of 0 documents, where all were taken off."""
+        self._count_facts()
+        return self._names
 
     def add(self, document: SentenceDocument) -> None:
         """Count one document."""
-        self.documents += 1
-        self.neighbors += len(document.sentences) - 1 - len(document.gaps)
         self.groups.append(key_of(document.group))
+        self._count(document, 1)
+
+    def take_off(self, document: SentenceDocument) -> None:
+        """Undo `add`."""
+        self._count(document, -1)
+
+    def _count(self, document: SentenceDocument, times: int) -> None:
+        self.documents += times
+        self.neighbors += times * (len(document.sentences) - 1 - len(document.gaps))
         lengths = list(map(len, document.sentences))
-        self.lengths.update(lengths)
-        self._texts += document.sentences
+        if times > 0:
+            self.lengths.update(lengths)
+        else:
+            self.lengths.subtract(lengths)
+        self._texts[times] += document.sentences
         self._num_waiting += (characters := sum(lengths))
-        self.document_bins[document_bin(characters)] += 1
+        self.document_bins[document_bin(characters)] += times
         if self._num_waiting >= _BATCH_CHARACTERS:
-            _ = self.characters
-        self.filled.update(field for field in get_args(Field) if getattr(document, field))
-        for field, counter in self.names.items():
-            _count_name(counter, getattr(document, field), 1, _MAX_KNOWN_NAMES)
+            self._count_texts()
+        facts = _facts_of(document)
+        self._facts[(*facts[: len(_NAMED)], *("x" if fact else "" for fact in facts[len(_NAMED) :]))] += times
+        if len(self._facts) >= _MAX_KNOWN_NAMES:
+            self._count_facts()
+
+    def _count_texts(self) -> None:
+        for times, texts in self._texts.items():
+            self._add_characters(times * np.bincount(code_points("".join(texts))))
+            texts.clear()
+        self._num_waiting = 0
+
+    def _add_characters(self, counts: Int64) -> None:
+        if len(counts) > len(self._characters):
+            self._characters = np.pad(self._characters, (0, len(counts) - len(self._characters)))
+        self._characters[: len(counts)] += counts
+
+    def _count_facts(self) -> None:
+        for facts, count in self._facts.items():
+            for field, name in zip(_NAMED, facts, strict=False):
+                _count_name(self._names[field], name, count, _MAX_KNOWN_NAMES)
+            for field, fact in zip(_FACTS, facts, strict=True):
+                if fact:
+                    self._filled[field] += count
+        self._facts.clear()
 
     def include(self, other: Tally) -> None:
         """Add the counts of the documents that come next."""
@@ -104,7 +156,8 @@ class Tally:
         self.groups.extend(other.groups)
         self.lengths.update(other.lengths)
         self.document_bins.update(other.document_bins)
-        self.characters.update(other.characters)
+        other._count_texts()
+        self._add_characters(other._characters)
         self.filled.update(other.filled)
         for field, counter in self.names.items():
             for name, count in other.names[field].items():
@@ -112,12 +165,13 @@ class Tally:
 
     def to_json(self) -> dict[str, Any]:
         """Return all but the groups as plain values."""
+        characters = self.characters
         return {
             "documents": self.documents,
             "neighbors": self.neighbors,
-            "lengths": dict(sorted(self.lengths.items())),
-            "document_bins": dict(sorted(self.document_bins.items())),
-            "characters": dict(sorted(self.characters.items())),
+            "lengths": {length: count for length, count in sorted(self.lengths.items()) if count},
+            "document_bins": {number: count for number, count in sorted(self.document_bins.items()) if count},
+            "characters": ["".join(characters), list(characters.values())],
             "filled": dict(self.filled),
             "names": {field: dict(counter) for field, counter in self.names.items()},
         }
@@ -129,9 +183,12 @@ class Tally:
         tally.documents, tally.neighbors = table["documents"], table["neighbors"]
         tally.lengths = Counter({int(length): count for length, count in table["lengths"].items()})
         tally.document_bins = Counter({int(number): count for number, count in table["document_bins"].items()})
-        tally._characters = Counter(table["characters"])
-        tally.filled = Counter(table["filled"])
-        tally.names = {field: Counter(counts) for field, counts in table["names"].items()}
+        text, counts = table["characters"]
+        codes = code_points(text)
+        tally._characters = np.zeros(int(codes.max(initial=0)) + 1, dtype=np.int64)
+        tally._characters[codes] = counts
+        tally._filled = Counter(table["filled"])
+        tally._names = {field: Counter(counts) for field, counts in table["names"].items()}
         return tally
 
 
@@ -160,7 +217,8 @@ def counts_of(tallies: Sequence[Tally]) -> Counts:
     for field, counter in names.items():
         for tally in tallies:
             for name, count in tally.names[field].items():
-                _count_name(counter, name, count, MAX_NAMES)
+                if count:
+                    _count_name(counter, name, count, MAX_NAMES)
     return Counts(
         documents=sum(tally.documents for tally in tallies),
         groups=len(np.unique(np.concatenate([np.frombuffer(tally.groups, dtype=np.uint64) for tally in tallies]))),

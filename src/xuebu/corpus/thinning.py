@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import replace
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from xuebu.corpus.dedup import UNITS, Mark, copies_in, keep_sentences
-from xuebu.corpus.document import CorpusFile, SentenceDocument
-from xuebu.corpus.equals import find_repeats, read_repeats, read_table, write_table
-from xuebu.corpus.overlap import comparable_text, run_hashes
-from xuebu.corpus.reading import DOCUMENTS, SIDES, Side, regrouped
+from xuebu.corpus.document import SentenceDocument, sentence_document_from
+from xuebu.corpus.equals import find_repeats, read_repeats, write_table
+from xuebu.corpus.items import Items, UInt64, starts_of
+from xuebu.corpus.overlap import compared_codes, run_hashes
+from xuebu.corpus.reading import DOCUMENTS, SIDES, TALLY, Side, Sides
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.settings import CorpusSettings, Unit
 from xuebu.corpus.tally import Tally
-from xuebu.corpus.work import Result, Work, counted
-from xuebu.files import DigestWriter, write_bytes
+from xuebu.corpus.work import Result, Work, counted, missing
+from xuebu.files import read_json, write_bytes
 from xuebu.rng import key_of
 
 THINNED: dict[Side, str] = {"train": "train.thinned.jsonl", "held_out": "held_out.thinned.jsonl"}
@@ -45,49 +47,98 @@ def _marks(work: Work, number: int, unit: Unit, count: int) -> npt.NDArray[np.ui
 
 
 def thin_part(work: Work, number: int) -> Result:
-    """Write what is left of a part without the copies that the settings drop, each side for itself."""
+    """Write what is left of a part without the copies that the settings drop, each side for itself.
+
+    Lines of training documents without a copy are taken over as they stand, and what the sieve counted is changed by
+    the others alone: most text is not looked at again.
+    """
     sieved = work.result("sieve", number)
+    items = Items.read(work, number)
+    sides = Sides.of(work, number, items)
     marks = {unit: _marks(work, number, unit, sieved[unit]) for unit in UNITS}
-    _, groups = regrouped(work, number)
-    owners = {side: set(read_table(work.part(number, f"{side}.document"))[1].tolist()) for side in SIDES}
-    sides = {side: _ThinnedSide(work, number, side) for side in SIDES}
-    tally, training_repeats = Tally(), 0
-    paragraph = sentence = 0
-    try:
-        with work.refusing("thin", number) as refusals:
-            for place, document in enumerate(CorpusFile(work.part(number, DOCUMENTS))):
-                paragraph_marks = marks["paragraph"][paragraph : paragraph + len(document.paragraphs) + 1]
-                sentence_marks = marks["sentence"][sentence : sentence + len(document.sentences)]
-                paragraph += len(paragraph_marks)
-                sentence += len(sentence_marks)
-                side = next((side for side, own in owners.items() if place in own), None)
-                if side is None:  # a near-duplicate that goes
-                    continue
-                kept: SentenceDocument | None = document
-                repeats = 0
-                if sentence_marks.any():
-                    own = (int(marks["document"][place]), paragraph_marks.tolist(), sentence_marks.tolist())
-                    kept, repeats = _without_copies(document, own, work.settings, refusals)
+    copies_before = starts_of((marks["sentence"] > 0).astype(np.int64))
+    ends = starts_of(items.sentences)
+    has_copies = np.diff(copies_before[ends]) > 0
+    is_same = sides.train & ~has_copies
+    is_same[list(sides.groups)] = False
+    left = {"train": is_same.copy(), "held_out": np.zeros(len(items), dtype=bool)}
+    groups = items.group.copy()
+    tally = Tally.from_json(read_json(work.part(number, TALLY)))
+    paragraph_ends, lines = starts_of(items.paragraphs), starts_of(items.bytes)
+    path, training_repeats = work.part(number, DOCUMENTS), 0
+    _check_size(path, int(lines[-1]))
+    with (
+        path.open("rb") as source,
+        work.refusing("thin", number) as refusals,
+        work.writing(work.part(number, THINNED["train"])) as training,
+        work.writing(work.part(number, THINNED["held_out"])) as held_out,
+    ):
+        done = 0
+        for place in np.flatnonzero(~is_same).tolist():
+            _copy(source, training, int(lines[place] - lines[done]))
+            done = place + 1
+            line = source.read(int(items.bytes[place])).decode()
+            document = sentence_document_from(line, f"{path}:{place + 1}")
+            tally.take_off(document)
+            side = next((side for side in SIDES if getattr(sides, side)[place]), None)
+            if side is None:  # a near-duplicate that goes
+                continue
+            repeats = 0
+            if has_copies[place]:
+                own = slice(int(paragraph_ends[place]), int(paragraph_ends[place + 1]))
+                starts = starts_of(items.paragraph_sentences[own])[1:-1].tolist()
+                own_marks = (
+                    int(marks["document"][place]),
+                    marks["paragraph"][own].tolist(),
+                    marks["sentence"][ends[place] : ends[place + 1]].tolist(),
+                )
+                whole = replace(document, paragraphs=tuple(starts))
+                kept, repeats = _without_copies(whole, own_marks, work.settings, refusals)
                 if kept is None:
                     continue
-                if place in groups:
-                    kept = replace(kept, group=groups[place])
-                sides[side].append(kept)
-                if side == "train":
-                    tally.add(kept)
-                    training_repeats += repeats
-        for thinned in sides.values():
-            thinned.close()
-    finally:
-        for thinned in sides.values():
-            thinned.documents.abandon()
-    keys = np.frombuffer(tally.groups, dtype=np.uint64)
+                document = kept
+            if place in sides.groups:
+                document = replace(document, group=sides.groups[place])
+                groups[place] = key_of(document.group)
+            left[side][place] = True
+            (training if side == "train" else held_out).write(document.to_line().encode() + b"\n")
+            if side == "train":
+                tally.add(document)
+                training_repeats += repeats
+        _copy(source, training, int(lines[-1] - lines[done]))
+    for side in SIDES:
+        _write_names(work, number, side, items, np.flatnonzero(left[side]))
+    keys = groups[left["train"]]
     write_table(work.part(number, GROUPS), keys, np.arange(len(keys), dtype=np.uint32), sync=work.survives)
     return {
         "refusals": counted(refusals),
         "train": tally.to_json(),
         "training_repeats": training_repeats,
     }
+
+
+def _check_size(path: Path, size: int) -> None:
+    if not path.exists() or path.stat().st_size != size:
+        raise missing(path)
+
+
+def _copy(source: IO[bytes], out: IO[bytes], size: int) -> None:
+    """Copy so many bytes."""
+    while size > 0 and (data := source.read(min(size, 1 << 20))):
+        out.write(data)
+        size -= len(data)
+
+
+def _write_names(work: Work, number: int, side: Side, items: Items, left: npt.NDArray[np.intp]) -> None:
+    """Write the tables of the names of what is left of a side.
+
+    In them a document is its place on this side, doubled, plus 1 if it is held out.
+    """
+    for name in NAMES:
+        keys: UInt64 = getattr(items, name)[left]
+        named = np.flatnonzero(keys)
+        places = (2 * named + (side == "held_out")).astype(np.uint32)
+        write_table(work.part(number, f"{side}.{name}"), keys[named], places, sync=work.survives)
 
 
 def _without_copies(
@@ -122,41 +173,6 @@ def _without_copies(
     return None, 0
 
 
-class _ThinnedSide:
-    """What is left of one side of a part, and the tables of its names.
-
-    In the tables a document is its place on this side, doubled, plus 1 if it is held out.
-    """
-
-    def __init__(self, work: Work, number: int, side: Side) -> None:
-        self.count = 0
-        self.documents = DigestWriter(work.part(number, THINNED[side]), sync=work.survives)
-        self._tables = {name: work.part(number, f"{side}.{name}") for name in NAMES}
-        self._keys = {name: array("Q") for name in NAMES}
-        self._places = {name: array("I") for name in NAMES}
-        self._is_held_out = side == "held_out"
-        self._sync = work.survives
-
-    def append(self, document: SentenceDocument) -> None:
-        """Add one document."""
-        self.documents.write_line(document.to_line())
-        keys = {"id": key_of(document.source, document.id)}
-        if document.title:
-            keys["title"] = key_of(document.title)
-        for name, key in keys.items():
-            self._keys[name].append(key)
-            self._places[name].append(2 * self.count + self._is_held_out)
-        self.count += 1
-
-    def close(self) -> None:
-        """Write all."""
-        self.documents.close()
-        for name, path in self._tables.items():
-            keys, places = self._keys[name], self._places[name]
-            key_array, place_array = np.frombuffer(keys, dtype=np.uint64), np.frombuffer(places, dtype=np.uint32)
-            write_table(path, key_array, place_array, sync=self._sync)
-
-
 def name_bucket(work: Work, bucket: int) -> Result:
     """Find documents of one id, held-out titles that are also in training, and how many groups there are."""
     for name in ("id", "title"):
@@ -178,25 +194,33 @@ def settle_part(work: Work, number: int) -> Result:
     in_training = set(titles.place[titles.crosses].tolist())
     training = THINNED["train"]
     if any(place % 2 == 0 for place in ranks):
-        training = "train.renamed.jsonl"
-        with DigestWriter(work.part(number, training), sync=work.survives) as renamed:
-            for place, document in enumerate(CorpusFile(work.part(number, THINNED["train"]))):
-                renamed.write_line(_mended(document, ranks.get(2 * place)).to_line())
+        training, path = "train.renamed.jsonl", work.part(number, THINNED["train"])
+        with work.writing(work.part(number, training)) as renamed, path.open("rb") as source:
+            for place, line in enumerate(source):
+                rank = ranks.get(2 * place)
+                renamed.write(line if rank is None else _renamed(line, rank, f"{path}:{place + 1}"))
     runs = [np.empty(0, dtype=np.uint64)]
+    path = work.part(number, THINNED["held_out"])
     with (
         work.refusing("settle", number) as refusals,
-        DigestWriter(work.part(number, CANDIDATES), sync=work.survives) as candidates,
+        work.writing(work.part(number, CANDIDATES)) as candidates,
+        path.open("rb") as source,
     ):
-        for place, document in enumerate(CorpusFile(work.part(number, THINNED["held_out"]))):
+        for place, line in enumerate(source):
+            where = f"{path}:{place + 1}"
+            document = sentence_document_from(line.decode(), where)
             if 2 * place + 1 in in_training:
                 reason = "held_out_title_in_training"
                 refusals.add(reason, *document.sentences, source=document.source, id=document.id)
                 continue
-            candidates.write_line(_mended(document, ranks.get(2 * place + 1)).to_line())
-            runs.append(run_hashes(comparable_text(document.sentences), work.settings.shared_run))
+            rank = ranks.get(2 * place + 1)
+            candidates.write(line if rank is None else _renamed(line, rank, where))
+            codes = compared_codes(["".join(document.sentences)], exact=work.settings.token_ids)
+            runs.append(run_hashes(codes, work.settings.shared_run))
     write_bytes(work.part(number, RUNS), np.unique(np.concatenate(runs)).astype("<u8").tobytes(), sync=work.survives)
     return {"refusals": counted(refusals), "renamed": len(ranks), "training": training}
 
 
-def _mended(document: SentenceDocument, rank: int | None) -> SentenceDocument:
-    return document if rank is None else replace(document, id=f"{document.id}~{rank + 1}")
+def _renamed(line: bytes, rank: int, where: str) -> bytes:
+    document = sentence_document_from(line.decode(), where)
+    return replace(document, id=f"{document.id}~{rank + 1}").to_line().encode() + b"\n"

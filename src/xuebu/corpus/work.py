@@ -8,15 +8,23 @@ that are done are not done again.
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from xuebu.corpus.refusals import REASONS, RefusalCount, Refusals
 from xuebu.corpus.settings import CorpusSettings
-from xuebu.files import DigestWriter, read_json, sync_folder, to_json, write_atomic, write_bytes
+from xuebu.errors import InputError
+from xuebu.files import DigestWriter, naming, read_json, sync_folder, to_json, write_atomic, write_bytes
+
+WORK_NAME = ".unfinished"
 
 Result = dict[str, Any]
 """What a task counted: plain values."""
@@ -104,6 +112,22 @@ class Work:
         return (self.result(step, number) for number in range(self.num_buckets))
 
     @contextmanager
+    def writing(self, path: Path) -> Iterator[IO[bytes]]:
+        """Open a file of a task, and see that it is on the disk at the end, as far as a build must survive."""
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb", buffering=1 << 20) as stream:
+                yield stream
+                stream.flush()
+                if self.survives:
+                    os.fsync(stream.fileno())
+
+    def write_arrays(self, path: Path, **arrays: npt.NDArray[Any]) -> None:
+        """Write a file of arrays, for `read_arrays`."""
+        with self.writing(path) as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+
+    @contextmanager
     def refusing(self, step: str, number: int) -> Iterator[Refusals]:
         """Give an account of refusals to a task, whose texts are written aside if the settings ask for it."""
         if not self.settings.write_refused:
@@ -115,6 +139,25 @@ class Work:
             aside.close()
         finally:
             aside.abandon()
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays that `Work.write_arrays` wrote.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path) as stored:
+            return dict(stored)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        raise missing(path) from None
+
+
+def missing(path: Path) -> InputError:
+    """Return the error that a file of an unfinished build is not there, or not whole, though it must be."""
+    work = next((each for each in path.parents if each.name == WORK_NAME), path.parent)
+    return InputError(f"{path}: missing or damaged, and the unfinished build needs it; remove {work} and build again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xuebu.corpus import tally as tally_module
 from xuebu.corpus.card import Card, load_card
 from xuebu.corpus.coverage import Coverage, measure_coverage, read_character_list, standard_lists
 from xuebu.corpus.document import SentenceDocument
@@ -286,3 +287,36 @@ def test_card_of_format_1_is_read(tmp_path: Path) -> None:
     card = load_card(tmp_path)
     assert card.profile is None and card.whole.domains == {} and card.sentences == 1
     assert "## Characters" not in card.to_markdown() and "duplicate" in card.summary()
+
+
+def test_what_is_taken_off_was_never_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    chooser = random.Random(4)
+    documents = [
+        replace(
+            document(
+                n,
+                "".join(chooser.choices("天地玄黄宇宙洪荒", k=chooser.randrange(3, 9))),
+                f"{n}。",
+                licence="甲" * (n % 3),
+            ),
+            revision="9" * (n % 2),
+            gaps=(1,) * (n % 4 == 0),
+        )
+        for n in range(90)
+    ]
+    stays = [chooser.random() < 0.4 for _ in documents]
+    for limit in (10_000, 7):
+        monkeypatch.setattr(tally_module, "_MAX_KNOWN_NAMES", limit)
+        expected, found = Tally(), Tally()
+        for each, stay in zip(documents, stays, strict=True):
+            found.add(each)
+            if stay:
+                expected.add(each)
+        found = Tally.from_json(json.loads(json.dumps(found.to_json())))
+        for each, stay in zip(documents, stays, strict=True):
+            if not stay:
+                found.take_off(each)
+        assert replace(counts_of([found]), groups=0) == replace(counts_of([expected]), groups=0)
+        assert profile_of_tallies([found]) == profile_of_tallies([expected])
+        left = found.to_json()
+        assert {**left, "names": 0, "filled": 0} == {**expected.to_json(), "names": 0, "filled": 0}

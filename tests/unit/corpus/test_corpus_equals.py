@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xuebu.corpus.equals import find_repeats, num_buckets, read_repeats, read_table, write_table
+from xuebu.errors import InputError
 
 
 def write_parts(folder: Path, parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[Path], list[Path]]:
@@ -57,10 +58,20 @@ def test_repeats_are_those_of_a_dictionary_however_keys_are_cut(tmp_path: Path, 
 
 
 def test_nothing_has_no_repeats(tmp_path: Path) -> None:
-    repeats, count = find_repeats([tmp_path / "missing"], [], 0, 1)
+    repeats, count = find_repeats([], [], 0, 1)
     assert (len(repeats.part), count) == (0, 0)
     repeats.write(tmp_path / "empty")
-    assert len(read_repeats(0, [tmp_path / "empty", tmp_path / "missing"]).place) == 0
+    assert len(read_repeats(0, [tmp_path / "empty"]).place) == 0
+    assert find_repeats([tmp_path / "empty"], [], 0, 1)[1] == 0
+
+
+def test_a_table_that_is_missing_or_torn_is_not_an_empty_one(tmp_path: Path) -> None:
+    torn = tmp_path / ".unfinished" / "parts" / "torn"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(bytes(13))
+    for path in (torn, torn.with_name("missing")):
+        with pytest.raises(InputError, match=f"^{path}: missing or damaged.*remove {tmp_path}/.unfinished and build"):
+            find_repeats([path], [], 0, 1)
 
 
 def test_a_table_keeps_the_order_of_equal_keys_and_gives_ranges(tmp_path: Path) -> None:

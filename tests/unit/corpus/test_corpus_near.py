@@ -12,15 +12,18 @@ from xuebu.corpus.document import CorpusFile, Document
 from xuebu.corpus.near import (
     NUM_PERMUTATIONS,
     SHORT_CHARACTERS,
+    Fingerprints,
     SignatureStore,
     ngram_hashes,
     rows_of_a_band,
     shingles,
     signature,
 )
+from xuebu.corpus.overlap import code_points
 from xuebu.corpus.settings import CorpusSettings
 from xuebu.corpus.split import is_held_out
 from xuebu.progress import SILENT
+from xuebu.rng import key_of
 
 LETTERS = [chr(code) for code in range(0x4E00, 0x5E00)]
 
@@ -38,8 +41,12 @@ def changed(text: str, *places: int) -> str:
 
 def find(texts, similarity=0.8, groups=None, folder=Path()):
     store = SignatureStore(folder, similarity)
-    for number, text in enumerate(texts):
-        store.append([text], groups[number] if groups else str(number))
+    for start in range(0, len(texts), 700):  # of several parts
+        fingerprints = Fingerprints(similarity)
+        for text in texts[start : start + 700]:
+            fingerprints.append([text])
+        own = (groups or list(map(str, range(len(texts)))))[start : start + 700]
+        store.extend(fingerprints.table(), np.array(list(map(key_of, own)), dtype=np.uint64))
     store.close()
     with SILENT.task("") as task:
         return store.find(task)
@@ -47,13 +54,13 @@ def find(texts, similarity=0.8, groups=None, folder=Path()):
 
 def test_runs_are_equal_where_their_characters_are():
     text = "学步" * 40 + "邯郸" + "学步" * 3
-    hashes = ngram_hashes(text, 5)
+    hashes = ngram_hashes(code_points(text), 5)
     runs = [text[place : place + 5] for place in range(len(text) - 4)]
     assert len(hashes) == len(runs) and len(np.unique(hashes)) == len(set(runs))
     assert all(
         (a == b) == (x == y) for a, x in zip(runs, hashes, strict=True) for b, y in zip(runs, hashes, strict=True)
     )
-    assert len(ngram_hashes("学步学", 5)) == 0 and len(ngram_hashes("", 5)) == 0
+    assert len(ngram_hashes(code_points("学步学"), 5)) == 0 and len(ngram_hashes(code_points(""), 5)) == 0
 
 
 @pytest.mark.parametrize("length", [49, 50])
@@ -79,7 +86,7 @@ def test_the_estimate_has_no_bias_and_the_error_that_is_stated(similarity):
 
 
 def test_a_signature_depends_on_the_set_only():
-    hashes = ngram_hashes(written(1, 3000))
+    hashes = ngram_hashes(code_points(written(1, 3000)))
     shuffled = np.random.default_rng(0).permutation(np.concatenate([hashes, hashes[:700]]))
     assert signature(hashes).tolist() == signature(shuffled).tolist()
 
@@ -124,6 +131,22 @@ def test_the_first_survives_and_a_chain_loses_no_text(tmp_path):
     assert found.leaders.tolist() == [0, 1, 1, 1, 1]
     assert found.repeats.tolist() == [-1, -1, 1, -1, 1]  # the third is near to the second only, which goes
     assert found.equal.tolist() == [False, False, False, False, True]
+
+
+def test_short_texts_that_share_32_bits_are_not_near(tmp_path):
+    fingerprints = Fingerprints(0.8)
+    for text in ("海内存知己。", "天涯若比邻！", "海内，存知己", written(1), written(1)):
+        fingerprints.append([text])
+    table = fingerprints.table()
+    alike = replace(table, signatures=table.signatures.copy(), bands=table.bands.copy())
+    alike.signatures[1], alike.bands[:, 1] = alike.signatures[0], alike.bands[:, 0]
+    store = SignatureStore(tmp_path, 0.8)
+    store.extend(alike, np.arange(5, dtype=np.uint64))
+    store.close()
+    with SILENT.task("") as task:
+        found = store.find(task)
+    assert found.leaders.tolist() == [0, 1, 0, 3, 3] and found.repeats.tolist() == [-1, -1, 0, -1, 3]
+    assert found.equal.tolist() == [False, False, True, False, True]
 
 
 def test_groups_join_clusters_but_repeat_nothing(tmp_path):

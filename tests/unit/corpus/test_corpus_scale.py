@@ -156,7 +156,7 @@ def test_generated_texts_come_to_what_they_must(tmp_path: Path, monkeypatch: pyt
     scale.check(card, expected)
     assert expected.copies > 15 and card.held_out.documents > 8
     assert card.refusals["duplicate_document"].count <= expected.copies  # those held out go sentence by sentence
-    assert set(seconds) >= {"sieve", "mark", "thin", "compare", "hold_out", "finish"}
+    assert set(seconds) >= {"read", "clean and cut", "record", "mark", "thin", "compare", "hold_out", "finish"}
 
 
 KILLED = """
