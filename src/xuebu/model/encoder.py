@@ -93,14 +93,20 @@ class PretrainingModel(nn.Module):
     def initialize(self, generator: torch.Generator) -> None:
         """Draw all weights anew: matrices normal(0, initializer_range), biases 0, norms 1, n-gram embeddings 0.
 
+        With an n-gram prior the norm of the masked-token head starts at 0, and the model at what counting says.
+
         Source: Devlin et al. 2019, published code (there truncated at two deviations, as Hugging Face's is not).
         """
         for name, parameter in self.named_parameters():
             ends_block = name.endswith((".outer.weight", ".attention.output.weight"))
+            says_nothing = (
+                self.settings.ngram_prior and name == "mlm_head.norm.weight"
+            )  # at first the prior speaks alone
             if (
                 name in ("ngrams.table", "prior_scale.weight")
                 or name.endswith(".kernel")
                 or (self.settings.zero_init and ends_block)
+                or says_nothing
             ):
                 parameter.zero_()
             elif parameter.dim() > 1:
