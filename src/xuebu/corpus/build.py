@@ -178,6 +178,8 @@ def begin_work(out: Path, settings: CorpusSettings, identity: str, progress: Pro
             work.done("input", 0, {}, identity)
             return work
         progress.note(_CHANGED)
+    elif path.exists():
+        progress.note(f"{work.folder}: an unfinished build of other settings or another version; beginning anew")
     work = _emptied(work)
     if identity:
         work.done("input", 0, {}, identity)

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xuebu.corpus.dedup import digests_of_runs
-from xuebu.corpus.overlap import bare_codes, character_keys
+from xuebu.corpus.overlap import bare_codes, character_keys, compared_codes
 from xuebu.progress import Task
 from xuebu.rng import draw_bits, key_of
 
@@ -160,8 +160,9 @@ class FingerprintTable:
 class Fingerprints:
     """Makes what near-duplicates are found by, document by document; a part of the input needs no other part for it."""
 
-    def __init__(self, similarity: float) -> None:
-        """Begin; `similarity` as in `SignatureStore`."""
+    def __init__(self, similarity: float, *, exact: bool = False) -> None:
+        """Begin; `similarity` as in `SignatureStore`, `exact` as in `overlap.compared_codes`."""
+        self._exact = exact
         self._rows = rows_of_a_band(similarity)
         self._signatures: list[UInt32] = []
         self._digests: list[UInt64] = []
@@ -169,7 +170,7 @@ class Fingerprints:
 
     def append(self, sentences: Sequence[str]) -> None:
         """Add the next document."""
-        bare = bare_codes(["".join(sentences)])
+        bare = compared_codes(["".join(sentences)], exact=self._exact)
         self._signatures.append(signature(_members(bare)))
         self._digests.append(digests_of_runs(character_keys()[bare], np.array([len(bare)])))
         self._is_short.append(len(bare) < SHORT_CHARACTERS)

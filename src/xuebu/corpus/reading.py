@@ -21,8 +21,8 @@ from xuebu.corpus.sieve import sieve_document
 from xuebu.corpus.sources import read_part
 from xuebu.corpus.split import group_place
 from xuebu.corpus.tally import Tally
-from xuebu.corpus.work import Result, Work, counted, read_arrays
-from xuebu.files import read_json, to_json, write_bytes
+from xuebu.corpus.work import Result, Work, counted, read_arrays, read_values
+from xuebu.files import to_json, write_bytes
 from xuebu.progress import SILENT
 
 Side = Literal["train", "held_out"]
@@ -55,7 +55,7 @@ def sieve_documents(work: Work, number: int, documents: Iterable[Document], iden
     groups: list[str] = []
     fingerprints = None
     if work.settings.near_duplicates != "ignore":
-        fingerprints = Fingerprints(work.settings.near_duplicate_similarity)
+        fingerprints = Fingerprints(work.settings.near_duplicate_similarity, exact=work.settings.token_ids)
     waiting: list[SentenceDocument] = []
     sizes: list[int] = []
     with work.writing(work.part(number, DOCUMENTS)) as stream, work.refusing("sieve", number) as refusals:
@@ -168,7 +168,7 @@ def find_near(work: Work, _: int) -> Result:
         here = slice(start, start + sizes[number])
         own: list[str] = []
         if (is_first | is_member)[here].any():
-            own = read_json(work.part(number, GROUP_NAMES))
+            own = read_values(work.part(number, GROUP_NAMES))
         groups.update((start + place, own[place]) for place in np.flatnonzero(is_first[here]).tolist())
         dropped = {
             place: "duplicate_document" if found.equal[start + place] else "near_duplicate_document"
@@ -200,6 +200,6 @@ def _regrouped(work: Work, number: int) -> tuple[dict[int, str], dict[int, str]]
     """Return which documents of a part go, and why, and which change their group, and to which."""
     if work.settings.near_duplicates == "ignore":
         return {}, {}
-    table = read_json(work.part(number, REGROUPED))
+    table = read_values(work.part(number, REGROUPED))
     dropped, groups = ({int(place): text for place, text in table[name].items()} for name in ("dropped", "groups"))
     return dropped, groups

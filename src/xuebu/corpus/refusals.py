@@ -40,7 +40,7 @@ REASONS: dict[str, tuple[Level, str]] = {
     "held_out_title_in_training": ("document", "a held-out document of another group whose title is also in training"),
     "held_out_overlaps_training": (
         "document",
-        "a held-out document with three or more runs of shared_run characters that are also in training",
+        "a held-out document with three or more runs of shared_run letters that are also in training",
     ),
     "evaluation_document": ("document", "leak check: holds a sentence that overlaps an evaluation set"),
     "duplicate_paragraph": ("paragraph", "equal to an earlier paragraph, as a whole"),

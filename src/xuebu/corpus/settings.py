@@ -70,8 +70,8 @@ class CorpusSettings:
     characters: a corpus of a million documents has enough with 0.005."""
 
     shared_run: Annotated[int, Range(8, 1_000)] = 20
-    """A held-out document with three or more runs of so many characters that are also in training is refused. Scripts
-    of letters want about 64: twenty letters are four words."""
+    """A held-out document with three or more runs of so many letters and digits that are also in training is refused;
+    marks and spaces are left out. Scripts of letters want about 64: twenty letters are four words."""
 
     txt_documents: TxtDocuments = "file"
     """What a document is in a .txt file: the whole "file", or lines up to the next "blank-line"."""

@@ -18,8 +18,8 @@ from xuebu.corpus.reading import DOCUMENTS, SIDES, TALLY, Side, Sides
 from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.settings import CorpusSettings, Unit
 from xuebu.corpus.tally import Tally
-from xuebu.corpus.work import Result, Work, counted, missing
-from xuebu.files import read_json, write_bytes
+from xuebu.corpus.work import Result, Work, counted, missing, read_values
+from xuebu.files import write_bytes
 from xuebu.rng import key_of
 
 THINNED: dict[Side, str] = {"train": "train.thinned.jsonl", "held_out": "held_out.thinned.jsonl"}
@@ -63,7 +63,7 @@ def thin_part(work: Work, number: int) -> Result:
     is_same[list(sides.groups)] = False
     left = {"train": is_same.copy(), "held_out": np.zeros(len(items), dtype=bool)}
     groups = items.group.copy()
-    tally = Tally.from_json(read_json(work.part(number, TALLY)))
+    tally = Tally.from_json(read_values(work.part(number, TALLY)))
     paragraph_ends, lines = starts_of(items.paragraphs), starts_of(items.bytes)
     path, training_repeats = work.part(number, DOCUMENTS), 0
     _check_size(path, int(lines[-1]))

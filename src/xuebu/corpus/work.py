@@ -154,6 +154,18 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise missing(path) from None
 
 
+def read_values(path: Path) -> Any:
+    """Return the plain values of a JSON file of a task.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return read_json(path)
+    except InputError:
+        raise missing(path) from None
+
+
 def missing(path: Path) -> InputError:
     """Return the error that a file of an unfinished build is not there, or not whole, though it must be."""
     work = next((each for each in path.parents if each.name == WORK_NAME), path.parent)

@@ -121,6 +121,36 @@ def test_planted_leaks_do_not_remain(tmp_path: Path, deduplicate: bool) -> None:
     assert {d.id: set(d.sentences) for d in held_again} == {d.id: set(d.sentences) for d in held_out}
 
 
+def test_a_copy_with_other_marks_and_widths_is_not_held_out(tmp_path: Path) -> None:
+    writer = Writer(4)
+    clauses = [writer.characters(7) + "2019" for _ in range(8)]
+    wide = str.maketrans("0123456789", "０１２３４５６７８９")
+    copied = document("copy", "；".join(clauses).translate(wide) + "！", title=next(titles(True)))
+    documents = [*anchor(writer), document("t1", "，".join(clauses) + "。", title=next(titles(False))), copied]
+    card, _, held_out = build(documents, tmp_path)
+    assert counts(card) == {"held_out_overlaps_training": 1} and [each.id for each in held_out] == ["h"]
+
+
+@pytest.mark.parametrize("near", ["ignore", "drop"])
+def test_token_ids_are_compared_as_they_are(tmp_path: Path, near: str) -> None:
+    chooser = random.Random(5)
+    rows = [" ".join(str(chooser.randrange(200)) for _ in range(60)) for _ in range(40)]
+    rows += ["0 " + row for row in rows[:20]]  # of which some fall on the other side
+    (tmp_path / "a.txt").write_text("\n\n".join(rows), encoding="utf-8")
+    settings = CorpusSettings(
+        layout="lines",
+        token_ids=True,
+        txt_documents="blank-line",
+        held_out_fraction=0.3,
+        near_duplicates=near,
+        min_han_share=0.0,
+    )
+    card = build_corpus(read_documents([tmp_path / "a.txt"], settings), tmp_path / "out", settings)
+    lost = "near_duplicate_document" if near == "drop" else "held_out_overlaps_training"
+    assert set(counts(card)) == {lost} and 2 < counts(card)[lost] <= 20
+    assert card.documents == 60 - counts(card)[lost]
+
+
 def test_order_gaps_and_every_sentence_reason(tmp_path: Path) -> None:
     writer = Writer(2)
     one, two, three, four = (writer.characters(20) + "。" for _ in range(4))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from xuebu.corpus import build as build_module
 from xuebu.corpus import equals, holding_out, parts, work
 from xuebu.corpus.build import build_corpus
 from xuebu.corpus.card import Card, load_card
@@ -245,6 +246,69 @@ def test_other_settings_begin_anew(texts: Path, whole: Path, tmp_path: Path, mon
     build(texts, tmp_path / "out", progress=notes)
     assert not any("going on" in line for line in notes.lines)
     assert files_of(tmp_path / "out") == files_of(whole)
+
+
+def test_what_other_code_began_is_begun_anew(
+    texts: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context, pytest.raises(Stopped):
+        stop_after(context, "settle", Stopped())
+        context.setattr(build_module, "_code_digest", lambda: "of another day")
+        build(texts, tmp_path / "out")
+    notes = Notes()
+    build(texts, tmp_path / "out", progress=notes)
+    assert not any("going on" in line for line in notes.lines)
+    assert any("other settings or another version" in line for line in notes.lines)
+    assert files_of(tmp_path / "out") == files_of(whole)
+
+
+def test_whatever_a_mark_vouches_for_is_on_the_disk(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    fsync, done = os.fsync, work.Work.done
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.add(str(path.with_name(path.name.removesuffix(".partial").removeprefix("." * path.match(".*.partial")))))
+
+    def checked(self, step, number, *given):
+        folders = (self.part(number, ""), self.bucket(number, ""), self.block(number, ""))
+        files = {str(path.resolve()) for folder in folders if folder.exists() for path in folder.iterdir()}
+        assert step == "read" or files <= synced  # while it is read, the sieve's files are open
+        done(self, step, number, *given)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    monkeypatch.setattr(work.Work, "done", checked)
+    settings = CorpusSettings(
+        held_out_fraction=0.1, write_refused=True, txt_documents="blank-line", near_duplicates="drop"
+    )
+    build(texts, tmp_path / "out", settings)
+    assert {"fingerprints.npz", "items.npz", "documents.jsonl"} <= {Path(name).name for name in synced}
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ("mark", "train.sentence"),
+        ("thin", "documents.jsonl"),
+        ("thin", "items.npz"),
+        ("thin", "regrouped.json"),
+        ("name", "train.group"),
+    ],
+)
+def test_a_missing_work_file_is_an_error(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, name: str
+) -> None:
+    settings = CorpusSettings(held_out_fraction=0.1, txt_documents="blank-line", near_duplicates="group")
+    with monkeypatch.context() as context, pytest.raises(Stopped):
+        stop_after(context, step, Stopped())
+        build(texts, tmp_path / "out", settings)
+    path = next((tmp_path / "out" / ".unfinished" / "parts").glob(f"*/{name}"))
+    path.unlink()
+    with pytest.raises(InputError, match=f"{path}: missing or damaged, and the unfinished build needs it; remove "):
+        build(texts, tmp_path / "out", settings)
 
 
 @pytest.mark.parametrize("step", ["sieve", "thin", "hold_out"])
