@@ -168,12 +168,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         m, v = len(labels), len(weight)
         logits = hidden @ weight.t()
         counts, at = labels >= 0, labels.clamp(min=0)
-        at_label = logits.gather(1, at[:, None]).float()
-        if bias is not None:
-            at_label += bias.index_select(0, at)[:, None]
-        if prior is not None and scale is not None:
-            at_label += prior.gather(1, at[:, None]) * scale[:, None]
-        top, total = torch.empty_like(at_label), torch.empty_like(at_label)
+        at_label, top, total = (torch.empty((m, 1), device=logits.device) for _ in range(3))
         hits = torch.empty(m, dtype=torch.bool, device=logits.device)
         num_rows = max(_CACHED_LOGITS // v, 1) if logits.device.type == "cpu" else max(m, 1)
         for start in range(0, m, num_rows):
@@ -183,6 +178,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
                 x += bias  # not in one operation: across types it takes ten times as long
             if prior is not None and scale is not None:
                 x.addcmul_(prior[part], scale[part, None])
+            at_label[part] = x.gather(1, at[part, None])
             top[part] = x.amax(1, keepdim=True)
             hits[part] = _first_of_largest(x, at[part], at_label[part] == top[part])
             total[part] = x.sub_(top[part]).exp_().sum(1, keepdim=True)

@@ -130,20 +130,21 @@ def test_a_new_prior_leaves_the_other_weights_as_they_were(recipe_of):
 def test_cross_entropy_with_a_prior_is_torchs():
     generator = torch.Generator().manual_seed(0)
     hidden, weight, bias, scale = (
-        torch.randn(*shape, generator=generator).requires_grad_() for shape in ((7, 8), (11, 8), (11,), (7,))
+        torch.randn(*shape, generator=generator).requires_grad_() for shape in ((500, 8), (11, 8), (11,), (500,))
     )
-    prior, labels = torch.randn(7, 11, generator=generator), torch.tensor([1, 2, 3, -1, 0, 10, 5])
+    prior, labels = torch.randn(500, 11, generator=generator), torch.randint(-1, 11, (500,), generator=generator)
     nats, log_probability, hits, _ = summed_cross_entropy(hidden, weight, bias, labels, Prior(prior, scale))
     logits = hidden @ weight.t() + bias + prior * scale[:, None]
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="sum", ignore_index=-1)
     torch.testing.assert_close(nats, expected)
-    torch.testing.assert_close(log_probability[0], logits.log_softmax(-1)[0, 1].detach())
+    rows = torch.arange(500)[labels >= 0]
+    torch.testing.assert_close(log_probability[rows], logits.log_softmax(-1)[rows, labels[rows]].detach())
     assert hits.tolist() == ((logits.argmax(1) == labels) & (labels >= 0)).tolist()
     parts = hidden, weight, bias, scale
     for found, reference in zip(
         torch.autograd.grad(3 * nats, parts), torch.autograd.grad(3 * expected, parts), strict=True
     ):
-        torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found, reference, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("changes", [{}, {"mlm_bias": False, "mlm_transform": False}])
