@@ -257,7 +257,9 @@ def partial_given(
         bootstrap: Interval | None = quoted
     else:
         told = quote_step(noise, "pearson", level=level, seed=key_of(seed, "partial", name))
-        quoted = Interval(found, told.low, told.high, level, "likelihood of trend and noise", _doubt(told.refused))
+        # Where few effective readings are left, the sample's value can lie beyond the middle 95 % of the posterior.
+        low, high = min(told.low, found), max(told.high, found)
+        quoted = Interval(found, low, high, level, "likelihood of trend and noise", _doubt(told.refused))
         sizes, p_value, bootstrap = told.effective_size, told.p_value, None
     return Association(
         first="step",

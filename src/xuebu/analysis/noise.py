@@ -1,20 +1,10 @@
-"""Noise around a trend in short series, where Newey-West errors cannot be had.
+"""Noise of the residuals of short fits, where Newey-West errors cannot be had.
 
-A run has 10 to 60 held-out readings. The smooth part of what a three-parameter curve leaves is then misfit and not
-noise; and prewhitening recolors by 1 / (1 - rho)^2, up to a thousandfold, which is right only for series far longer
-than 1 / (1 - rho) readings. Two things mend both. The trend is a smooth curve without a formula, so that misfit of a
-family is not counted as noise. And the noise is autoregressive of first order, with its exact covariance over the
-readings at hand and its correlation not estimated but averaged over, by its likelihood.
-
-Coverage of nominal 95 % intervals by simulation: 24, 30, 40 and 60 readings of a saturating curve, a power law and a
-level followed by a saturating rise, 300 runs each, noise of 1.5 to 2 % of the rise; least to most over these 12:
-
-    correlation from reading to reading     0             0.3           0.6           0.9
-    slope of a line over the run            0.99 to 1     0.98 to 1     0.98 to 1     0.89 to 1
-    slope over the last third               0.99 to 1     0.99 to 1     0.97 to 1     0.86 to 0.93
-
-So they are too wide as a rule and too narrow at 0.9, where so few readings cannot tell noise from trend. The window of
-two thirds for the last third's noise and the prior were chosen among three each by such simulations.
+A run has 10 to 60 held-out readings. Prewhitening recolors by 1 / (1 - rho)^2, up to a thousandfold, which is right
+only for series far longer than 1 / (1 - rho) readings. Here the noise is autoregressive of first order, with its exact
+covariance over the readings at hand and its correlation not estimated but averaged over, by its likelihood. The errors
+of a curve's parameters (`fit`) are made so below 100 readings; slopes and correlations go by the wider forms of noise
+of `likelihood`.
 """
 
 from __future__ import annotations
@@ -27,7 +17,6 @@ from xuebu.analysis.hac import MOST_CORRELATION
 from xuebu.history.series import Floats
 
 SHORT = 100
-READINGS_A_KNOT = 8
 _GRID = 40
 
 
@@ -95,25 +84,6 @@ class ShortNoise:
         while excess(edge) > 0:
             edge *= 2
         return top * float(brentq(excess, 0.0, edge, xtol=1e-10))
-
-
-def smooth_trend(num: int, knots: int | None = None) -> Floats:
-    """Return the columns of a smooth trend without a formula: a quadratic spline of the reading's number.
-
-    Knots lie closer at the start, where learning curves bend most; below 16 readings there are none.
-
-    Args:
-        num: readings, n.
-        knots: number of knots; one in every 8 readings, less one, if None.
-
-    Returns:
-        float64[n, 3 + knots], orthonormal.
-    """
-    count = max(0, num // READINGS_A_KNOT - 1) if knots is None else knots
-    place = np.linspace(0.0, 1.0, num)
-    at = (np.arange(1, count + 1) / (count + 1)) ** 1.5
-    columns = [np.ones(num), place, place**2, *(np.maximum(place - one, 0.0) ** 2 for one in at)]
-    return np.asarray(np.linalg.qr(np.stack(columns, axis=1))[0])
 
 
 def short_noise(trend: Floats, values: Floats) -> ShortNoise:

@@ -62,6 +62,8 @@ class Scenario:
         cost: of its steps (those still to come, or all if from the start); None where the pace is not known.
         to_target: cost of the steps to the target at the lower end, the middle and the upper end of its interval, given
             that it is reached; empty where it is not.
+        by_cost: (probability that the target is reached by then, cost up to then) at steps up to the end; what lacks to
+            1 at the last is the probability of never. Empty without a target or a pace.
     """
 
     kind: Kind
@@ -70,6 +72,7 @@ class Scenario:
     forecast: CurveForecast
     cost: Cost | None
     to_target: tuple[Cost, ...]
+    by_cost: tuple[tuple[float, Cost], ...] = ()
 
     def summary(self) -> str:
         """Say the level, the target and the cost."""
@@ -107,6 +110,7 @@ class Scenario:
             "forecast": self.forecast.to_json(),
             "cost": self.cost.to_json() if self.cost else None,
             "to_target": [one.to_json() for one in self.to_target],
+            "by_cost": [{"probability": chance, **one.to_json()} for chance, one in self.by_cost],
         }
 
 
@@ -235,7 +239,8 @@ def forecast_run(
         from_start = future is not None and way in ("longer", "twice")
         base = 0 if from_start else last
         to_target = () if found.target is None or found.target.already else _costs(found, pace, base, prices)
-        scenarios.append(Scenario(way, stop, from_start, found, _cost(pace, stop - base, prices), to_target))
+        by_cost = _by_cost(found, pace, base, prices)
+        scenarios.append(Scenario(way, stop, from_start, found, _cost(pace, stop - base, prices), to_target, by_cost))
     if pace.seconds_per_step is None and (prices.per_device_hour or prices.watts_per_device):
         notes.append("no hours, money or energy: the history does not record the seconds of the run")
     if any(future is not None for _, _, future in ways):
@@ -356,6 +361,14 @@ def _costs(found: CurveForecast, pace: Pace, base: int, prices: Prices) -> tuple
         return ()
     costs = [_cost(pace, round(at) - base, prices) for at in (step.low, step.value, step.high)]
     return tuple(cost for cost in costs if cost is not None)
+
+
+def _by_cost(found: CurveForecast, pace: Pace, base: int, prices: Prices) -> tuple[tuple[float, Cost], ...]:
+    """Return the distribution of the target's cost."""
+    if found.target is None or found.target.already:
+        return ()
+    pairs = [(chance, _cost(pace, step - base, prices)) for step, chance in found.target.chances]
+    return tuple((chance, cost) for chance, cost in pairs if cost is not None)
 
 
 def _short(value: float) -> str:

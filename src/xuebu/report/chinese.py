@@ -70,16 +70,9 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
         "有效读数仅 {a}：分块太少，区间偏窄",
     ),
     # how a slope was made
-    (
-        rf"least squares; AR\(1\) noise of correlation about {_A}, averaged over, around a smooth trend",
-        "最小二乘；噪声围绕平滑趋势，AR(1) 相关约 {a}，对其取平均",
-    ),
-    (
-        rf"least squares; long-run variance by Newey-West, lag {_A}, prewhitened by AR\(1\) {_B}, of the noise "
-        "around a (?P<mean>line|parabola|saturating curve)",
-        "最小二乘；噪声围绕{mean}，长程方差用 Newey-West（滞后 {a}，以 AR(1) {b} 预白化）",
-    ),
-    ("least squares, too few readings for an error(?: around a .*)?", "最小二乘；读数太少，不给误差"),
+    ("least squares; noise around a smooth trend by its likelihood", "最小二乘；噪声取自平滑趋势周围，按其似然"),
+    ("least squares, readings that do not differ", "最小二乘；读数全都相同"),
+    ("least squares, too few readings for an error", "最小二乘；读数太少，不给误差"),
     ("delta method, (?P<rest>.*)", "δ 法；{rest}"),
     (
         rf"Newey-West, lag {_A}, prewhitened by AR\(1\) {_B}, critical value {_C}",

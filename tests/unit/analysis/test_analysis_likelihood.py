@@ -147,6 +147,15 @@ def test_the_mean_and_its_half_width() -> None:
     assert found.below(0, 0) < 1e-5
 
 
+def test_the_variance_of_a_weighted_sum_is_that_of_the_explicit_matrix() -> None:
+    drawn = trend_noise(STEP, noise(30, 0.7, rows=1, seed=8)).draw(0, 50, 1)
+    weights = np.random.default_rng(9).normal(size=30)
+    for at in range(0, 50, 7):
+        rho = np.concatenate([[1.0], drawn.first[at] * drawn.decay[at] ** np.arange(29)])
+        expected = max(0.0, drawn.variance[at] * weights @ toeplitz(rho) @ weights)
+        assert drawn.variance_of(weights)[at] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 def test_the_same_seed_draws_the_same() -> None:
     found = trend_noise(STEP, noise(30, 0.3))
     assert (found.draw(0, 50, 1).variance == found.draw(0, 50, 1).variance).all()

@@ -12,7 +12,7 @@ from xuebu.analysis.analyze import analyze_history
 from xuebu.analysis.correlation import correlate
 from xuebu.analysis.fit import fit_curve
 from xuebu.analysis.forecast import forecast_level
-from xuebu.analysis.noise import short_noise, smooth_trend
+from xuebu.analysis.noise import short_noise
 from xuebu.analysis.rates import rates_of
 from xuebu.analysis.series import Series
 from xuebu.analysis.start import start_of_growth
@@ -20,6 +20,14 @@ from xuebu.analysis.verdict import judge_trend
 from xuebu.history.records import HistoryWriter, read_history
 
 STEP = np.arange(1, 41) * 40
+
+
+def smooth_trend(num: int) -> np.ndarray:
+    """Orthonormal columns of a quadratic spline, a knot in every eight readings."""
+    place = np.linspace(0.0, 1.0, num)
+    knots = (np.arange(1, num // 8) / max(1, num // 8)) ** 1.5
+    columns = [np.ones(num), place, place**2, *(np.maximum(place - one, 0.0) ** 2 for one in knots)]
+    return np.linalg.qr(np.stack(columns, axis=1))[0]
 
 
 def noise_of(rho: float, size: int, seed: int) -> np.ndarray:
@@ -110,6 +118,18 @@ def test_a_real_kind_of_run_is_told_apart_from_a_flat_one() -> None:
     assert "learning rate had nearly reached zero" in finding.text
     assert rates.headline().count("\n") == 0
     assert "last third" in rates.headline()
+
+
+def test_the_slope_of_many_readings_goes_by_blocks() -> None:
+    """White noise of 12,000 readings, of which blocks of three are fitted: the textbook error of a slope, nearly."""
+    step = np.arange(1, 12_001) * 10
+    value = 0.3 + 1e-6 * step + 0.01 * np.random.default_rng(1).normal(size=step.size)
+    series = Series(step, value, None, "mlm_accuracy")
+    found = rates_of(series, fit_curve(series, "linear"), None)
+    error = 0.01 / math.sqrt(float(((step - step.mean()) ** 2).sum())) * 1e6
+    assert found.line.low is not None
+    assert found.line.value - found.line.low == pytest.approx(1.96 * error, rel=0.2)
+    assert 1.0 in found.line
 
 
 def test_an_interval_wider_than_all_readings_span_is_none_with_the_reason() -> None:

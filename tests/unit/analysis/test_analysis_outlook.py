@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from xuebu.analysis.annealing import Schedule, decay_from, hold_from, make_schedule, multi_power_drop
-from xuebu.analysis.ensemble import clip_spikes, forecast_paths
-from xuebu.analysis.outlook import bounds_of, forecast_curve
+from xuebu.analysis.ensemble import EnsembleSettings, clip_spikes, forecast_paths
+from xuebu.analysis.outlook import beginning_of, bounds_of, forecast_curve
 from xuebu.errors import InputError
 from xuebu.history.series import Series
 
@@ -151,6 +151,50 @@ def test_decay_now_takes_off_loss_that_holding_does_not():
     ]
     assert levels[0].level.value < levels[1].level.value - 0.1
     assert "decay to 0 from step 10,000" in levels[0].summary()
+
+
+def test_the_beginning_of_a_masked_language_model_leaves_room_for_a_rise():
+    rng = np.random.default_rng(3)
+    flat = 0.04 + 0.001 * rng.normal(size=STEP.size)
+    ends = {
+        metric: forecast_curve(series(value, metric), window=(19000, 20000)).level
+        for metric, value in (
+            ("mlm_accuracy", flat),
+            ("other_accuracy", flat),
+            ("mlm_loss_nats", 6.7 - flat),
+            ("nsp_accuracy", 0.46 + flat),
+        )
+    }
+    room = 0.2 * math.log(2)
+    assert ends["mlm_accuracy"].high == pytest.approx(0.04 + room * 0.36, abs=0.006)
+    assert ends["mlm_accuracy"].low == pytest.approx(ends["other_accuracy"].low, abs=1e-4)
+    assert ends["other_accuracy"].high < 0.045
+    assert ends["mlm_loss_nats"].low == pytest.approx(6.66 - room * 2.66, abs=0.05)
+    assert ends["nsp_accuracy"].high < 0.52
+
+
+def test_the_beginning_is_over_once_counting_is_reached():
+    assert beginning_of(series(np.linspace(0.1, 0.3, STEP.size), "mlm_accuracy")) == 0.40
+    assert beginning_of(series(np.linspace(0.1, 0.5, STEP.size), "mlm_accuracy")) is None
+    assert beginning_of(series(np.linspace(8.0, 5.0, STEP.size), "mlm_loss_nats")) == 4.0
+    assert beginning_of(series(np.linspace(8.0, 3.0, STEP.size), "mlm_loss_nats")) is None
+    assert beginning_of(series(np.linspace(8.0, 5.0, STEP.size), "loss_nats")) is None
+
+
+def test_a_run_that_is_over_is_carried_to_another_schedule_with_a_wider_interval():
+    def width(end, **other):
+        schedule = make_schedule("cosine", end, 1e-3)
+        level = forecast_curve(
+            series(power(noise=0.01), "loss"),
+            window=(19000, 20000),
+            schedule=schedule,
+            future=make_schedule("cosine", 20000, 1e-3),
+            settings=EnsembleSettings(**other),
+        ).level
+        return level.high - level.low
+
+    assert width(10000) == pytest.approx(1.3 * width(10000, changed=1.0), rel=0.05)
+    assert width(15000) == width(15000, changed=1.0)
 
 
 def test_a_change_during_the_warm_up_keeps_the_unit_of_progress():

@@ -84,6 +84,11 @@ def test_scenarios_of_a_run_under_way(run):
     early, middle, late = twice.to_target
     assert early.steps <= middle.steps <= late.steps
     assert middle.price == pytest.approx(middle.steps * 0.5 / 1000)
+    chances, costs = zip(*twice.by_cost, strict=True)
+    assert list(chances) == sorted(chances)
+    assert chances[-1] == twice.forecast.target.probability
+    assert [cost.price for cost in costs] == pytest.approx([cost.steps * 0.5 / 1000 for cost in costs])
+    assert costs[-1].steps == 8000
     assert "decay to 0 from now" in found.summary() and "another run from its first step on" in found.summary()
 
 
@@ -93,6 +98,7 @@ def test_json_is_plain(run):
     assert content["schema_version"] == 1
     assert content["pace"]["source"] == "measured"
     assert content["scenarios"][0]["forecast"]["target"]["probability_never"] <= 1
+    assert {"probability", "steps", "tokens", "device_hours", "price"} <= set(content["scenarios"][0]["by_cost"][0])
 
 
 def test_a_finished_run_is_asked_for_twice_its_steps(tmp_path):
