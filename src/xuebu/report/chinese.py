@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 _FAMILIES = {"linear": "直线", "saturating": "饱和曲线", "logarithmic": "对数曲线", "power_law": "幂律曲线"}
-_MEANS = {"line": "直线", "parabola": "抛物线", "saturating curve": "饱和曲线"}
 _F = r"(?P<{}>linear|saturating|logarithmic|power_law)"
 _ONE, _TWO = _F.format("one"), _F.format("two")
 _N = r"(?P<{}>[-−\d.,]+?)"
@@ -189,8 +188,6 @@ def _inner(name: str, value: str | None) -> str:
     match name:
         case "one" | "two":
             return _FAMILIES[value or ""]
-        case "mean":
-            return _MEANS[value or ""]
         case "rest":
             return in_chinese(value or "") or value or ""
         case _:
