@@ -1,4 +1,4 @@
-"""`xuebu corpus build | verify | card`."""
+"""`xuebu corpus build | verify`."""
 
 from __future__ import annotations
 
@@ -86,21 +86,3 @@ def verify(arguments: Sequence[str]) -> int:
     verification = verify_corpus(load_card(asked.corpus), settings)
     print_plain(make_console(), verification.summary())
     return 0 if verification.passed else 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class CardArguments:
-    """Show the card of a built corpus."""
-
-    corpus: Annotated[Path, tyro.conf.Positional]
-    """Folder of a built corpus."""
-    markdown: bool = False
-    """Print the card as Markdown."""
-
-
-def card(arguments: Sequence[str]) -> int:
-    """Run `xuebu corpus card`."""
-    asked = parse(CardArguments, arguments, prog="xuebu corpus card")
-    found = load_card(asked.corpus)
-    print_plain(make_console(), found.to_markdown() if asked.markdown else found.summary())
-    return 0

@@ -164,25 +164,30 @@ class Card:
 
     def summary(self) -> str:
         """Return the card in plain words, for a terminal."""
+        unit = self._unit
         lines = [
             f"{self.documents:,} documents in {self.groups:,} groups, {self.sentences:,} sentences, "
-            f"{self.characters:,} characters ({self.distinct_characters:,} different)",
-            f"training {self.train.documents:,} documents, {self.train.characters:,} characters; "
-            f"held out {self.held_out.documents:,} documents, {self.held_out.characters:,} characters",
+            f"{self.characters:,} {unit} ({self.distinct_characters:,} different)",
+            f"training {self.train.documents:,} documents, {self.train.characters:,} {unit}; "
+            f"held out {self.held_out.documents:,} documents, {self.held_out.characters:,} {unit}",
         ]
         if self.mean_sentence_length is not None and self.duplicate_share is not None:
             lines.append(
-                f"mean sentence {self.mean_sentence_length:.1f} characters; {self.duplicates:,} duplicate sentences "
+                f"mean sentence {self.mean_sentence_length:.1f} {unit}; {self.duplicates:,} duplicate sentences "
                 f"found ({self.duplicate_share:.2%}){self._larger_duplicates()}; {self.duplicates_left:,} left"
             )
         lines += [
-            f"refused: {count.count:,} {REASONS[reason][0]}s, {reason} ({count.characters:,} characters)"
+            f"refused: {count.count:,} {REASONS[reason][0]}s, {reason} ({count.characters:,} {unit})"
             for reason, count in self.refusals.items()
         ]
         lines += [
             f"{clean_line(each.name)}: {each.covered:,} of {each.size:,} ({each.share:.1%})" for each in self.coverage
         ]
         return "\n".join(lines)
+
+    @property
+    def _unit(self) -> str:
+        return "token ids" if self.settings.token_ids else "characters"
 
     def _larger_duplicates(self) -> str:
         units = self.duplicates_by_unit
@@ -209,7 +214,7 @@ class Card:
         settings = [[name, _escaped(str(value))] for name, value in to_table(self.settings).items()]
         parts = [
             f"# Corpus {self.digest[:16]}",
-            _counts_table({"whole": self.whole, "training": self.train, "held out": self.held_out}),
+            _counts_table({"whole": self.whole, "training": self.train, "held out": self.held_out}, self._unit),
             f"Read: {self.documents_read:,} documents, {self.characters_read:,} characters, of which cleaning left "
             f"{self.characters_cleaned:,}. Duplicate sentences: {self.duplicates:,} found{share}"
             f"{self._larger_duplicates()}; {self.duplicates_left:,} left. Renamed ids: {self.renamed_ids:,}.",
@@ -218,7 +223,7 @@ class Card:
         ]
         if coverage:
             parts += ["## Coverage", _table(["list", "size", "covered", "share", "first missing"], coverage)]
-        if self.profile:
+        if self.profile and not self.settings.token_ids:  # which are of no kind, and none is Han
             parts += _profile_parts(self.profile)
         parts += ["## Origin", _table(["", "name", "documents"], origin)]
         parts += ["## Settings", _table(["setting", "value"], settings)]
@@ -243,9 +248,10 @@ def _counts_from(table: dict[str, Any]) -> Counts:
     return Counts(**{field.name: known[field.name] for field in dataclasses.fields(Counts)})
 
 
-def _counts_table(splits: dict[str, Counts]) -> str:
+def _counts_table(splits: dict[str, Counts], unit: str) -> str:
     names = ("documents", "groups", "sentences", "characters", "distinct_characters", "neighbors")
-    rows = [[name.replace("_", " "), *(f"{getattr(each, name):,}" for each in splits.values())] for name in names]
+    titles = {name: name.replace("_", " ").replace("characters", unit) for name in names}
+    rows = [[titles[name], *(f"{getattr(each, name):,}" for each in splits.values())] for name in names]
     means = [each.mean_sentence_length for each in splits.values()]
     rows.append(["mean sentence length", *("-" if mean is None else f"{mean:.1f}" for mean in means)])
     quantiles = dict.fromkeys(name for each in splits.values() for name in each.length_quantiles)

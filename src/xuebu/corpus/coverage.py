@@ -88,7 +88,7 @@ def read_character_list(path: Path) -> CharacterList:
 
 
 def measure_coverage(
-    lists: Sequence[CharacterList], corpus: AbstractSet[str], training: AbstractSet[str]
+    lists: Sequence[CharacterList], corpus: AbstractSet[str], training: AbstractSet[str], *, standard: bool = True
 ) -> tuple[Coverage, ...]:
     """Return the coverage of the standard characters, of each list, and, where there are several, of all these.
 
@@ -96,12 +96,13 @@ def measure_coverage(
         lists: further lists.
         corpus: distinct characters of the whole corpus.
         training: distinct characters of the training documents.
+        standard: whether the standard characters are asked for; token ids have none of them.
     """
     if len(lists) > 1:
         together = tuple(dict.fromkeys(character for each in lists for character in each.characters))
         lists = [*lists, CharacterList(name=f"all {len(lists)} lists", characters=together)]
     results = []
-    for each in (*standard_lists(), *lists):
+    for each in (*(standard_lists() if standard else ()), *lists):
         missing = [character for character in each.characters if character not in corpus]
         results.append(
             Coverage(

@@ -143,7 +143,10 @@ def finish_corpus(work: Work, out: Path, lists: Sequence[CharacterList], *, prog
         renamed_ids=sum(result["renamed"] for result in settled),
         refusals=together(_accounts(work, _STEPS_THAT_REFUSE)),
         coverage=measure_coverage(
-            lists, training.characters.keys() | held_out.characters.keys(), training.characters.keys()
+            lists,
+            training.characters.keys() | held_out.characters.keys(),
+            training.characters.keys(),
+            standard=not work.settings.token_ids,
         ),
         settings=work.settings,
         profile=profile_of_tallies([training, held_out]),

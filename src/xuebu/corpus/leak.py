@@ -303,7 +303,10 @@ def remove_leaks(
             duplicates_left=len(kept_digests) - len(np.unique(np.frombuffer(kept_digests, dtype=np.uint64))),
             refusals=_together(card.refusals, refusals.counts()),
             coverage=measure_coverage(
-                (), tallies[0].characters.keys() | tallies[1].characters.keys(), tallies[0].characters.keys()
+                (),
+                tallies[0].characters.keys() | tallies[1].characters.keys(),
+                tallies[0].characters.keys(),
+                standard=not card.settings.token_ids,
             ),
             profile=profile_of_tallies(tallies),
         )

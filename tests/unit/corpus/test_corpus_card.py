@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from xuebu.corpus import tally as tally_module
+from xuebu.corpus.build import build_corpus
 from xuebu.corpus.card import Card, load_card
 from xuebu.corpus.coverage import Coverage, measure_coverage, read_character_list, standard_lists
 from xuebu.corpus.document import SentenceDocument
 from xuebu.corpus.profile import Profile, kind_of, profile_of
 from xuebu.corpus.refusals import REASONS, RefusalCount, Refusals
 from xuebu.corpus.settings import CorpusSettings, VerifySettings
+from xuebu.corpus.sources import read_documents
 from xuebu.corpus.tally import MAX_NAMES, OTHERS, Tally, counts_of, profile_of_tallies
 from xuebu.corpus.verify import verify_corpus
 from xuebu.errors import ConfigError, InputError
@@ -320,3 +322,16 @@ def test_what_is_taken_off_was_never_counted(monkeypatch: pytest.MonkeyPatch) ->
         assert profile_of_tallies([found]) == profile_of_tallies([expected])
         left = found.to_json()
         assert {**left, "names": 0, "filled": 0} == {**expected.to_json(), "names": 0, "filled": 0}
+
+
+def test_the_card_of_token_ids_counts_ids_and_asks_for_no_character(tmp_path: Path) -> None:
+    rows = [" ".join(str((7 * n + 31 * k * k) % 500) for k in range(20)) for n in range(40)]
+    (tmp_path / "a.txt").write_text("\n\n".join(rows), encoding="utf-8")
+    settings = CorpusSettings(layout="lines", token_ids=True, txt_documents="blank-line")
+    build_corpus(read_documents([tmp_path / "a.txt"], settings), tmp_path / "out", settings)
+    card = load_card(tmp_path / "out")
+    assert card.coverage == () and card.characters == 800
+    assert f"800 token ids ({card.distinct_characters:,} different)" in card.summary()
+    assert "character" not in card.summary() and "standard" not in card.summary()
+    markdown = card.to_markdown()
+    assert "| token ids | 800 |" in markdown and "Han" not in markdown and "## Coverage" not in markdown
