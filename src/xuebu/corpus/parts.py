@@ -18,6 +18,7 @@ from xuebu.corpus import formats
 from xuebu.corpus.document import Document
 from xuebu.corpus.dump import Chunk, chunks_of, index_of
 from xuebu.corpus.settings import CorpusSettings
+from xuebu.corpus.tables import RowGroups, row_groups
 from xuebu.errors import InputError
 from xuebu.files import COMPRESSIONS, MAX_LINE_BYTES, Span, open_binary, sha256_bytes
 
@@ -56,11 +57,13 @@ class Stretch:
         file: the file.
         span: lines of it; None for all.
         chunks: pages of it, if it is a dump; () for all.
+        groups: row groups of it, if it is parquet; None for all.
     """
 
     file: InputFile
     span: Span | None = None
     chunks: tuple[Chunk, ...] = ()
+    groups: RowGroups | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class Part:
             found = stretch.file.path.stat()
             facts.append((stretch.file, found.st_size, found.st_mtime_ns, (stretch.span or ())[:3]))
             facts += [(chunk.start, chunk.length) for chunk in stretch.chunks]
+            facts += [stretch.groups] if stretch.groups else []
         return sha256_bytes(repr(facts).encode("utf-8", "surrogatepass"))
 
 
@@ -114,7 +118,8 @@ def cut_documents(documents: Iterable[Document]) -> Iterator[Part]:
 def cut_files(files: Sequence[InputFile], settings: CorpusSettings, *, whole: bool = False) -> Iterator[Part]:
     """Yield parts of files, in order: some small ones together, a stretch of a large one.
 
-    Lines of JSON, documents parted by blank lines, wikiextractor's output and dumps can be cut. A compressed one is
+    Lines of JSON, documents parted by blank lines, wikiextractor's output, dumps and parquet's row groups can be cut. A
+    compressed one is
     decompressed here, one after the other, and its lines go to whoever cleans them; only a multistream dump with its
     index is decompressed there.
 
@@ -154,6 +159,8 @@ def _cutter(file: InputFile, settings: CorpusSettings, wanted: int, whole: bool)
         return None if whole and not index_of(file.path) else partial(_cut_dump, file, wanted)
     if whole and compressed:
         return None
+    if file.kind == "parquet":
+        return partial(_cut_parquet, file, wanted)
     end: str | None
     if file.kind in ("json-lines", "rows"):
         end = None
@@ -216,3 +223,16 @@ def _cut_dump(file: InputFile, wanted: int) -> Iterator[Part]:
                 waiting, size = [], 0
     if waiting:
         yield Part(size if indexed else file.path.stat().st_size - done, (Stretch(file, chunks=tuple(waiting)),))
+
+
+def _cut_parquet(file: InputFile, wanted: int) -> Iterator[Part]:
+    """Yield row groups, as many together as have about the wanted bytes."""
+    groups = row_groups(file.path)
+    share = file.path.stat().st_size / max(1, sum(num_bytes for _, num_bytes in groups))  # other columns are not read
+    first = before = rows = size = 0
+    for number, (num_rows, num_bytes) in enumerate(groups):
+        rows += num_rows
+        size += round(share * num_bytes)
+        if size >= wanted or number == len(groups) - 1:
+            yield Part(size, (Stretch(file, groups=RowGroups(first, number + 1, before)),))
+            first, before, rows, size = number + 1, before + rows, 0, 0

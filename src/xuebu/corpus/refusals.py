@@ -10,7 +10,7 @@ from typing import Literal
 Level = Literal["file", "document", "paragraph", "sentence", "part"]
 
 REASONS: dict[str, tuple[Level, str]] = {
-    "unknown_file": ("file", "in a folder, a file of a kind that is not read"),
+    "unknown_file": ("file", "in a folder, a file of a kind that is not read, a hidden folder or a link to one"),
     "empty_file": ("file", "a file without a document"),
     "other_namespace": ("document", "a page of a dump outside of dump_namespaces"),
     "redirect": ("document", "a page of a dump that only points to another"),

@@ -128,7 +128,7 @@ def _read_stretch(stretch: Stretch, settings: CorpusSettings, refusals: Refusals
         case "json-lines":
             documents, markup = formats.read_json_lines(file.path, file.name, file.source, span), settings.markup
         case "parquet":
-            documents, markup = read_parquet(file.path, file.name, file.source), settings.markup
+            documents, markup = read_parquet(file.path, file.name, file.source, stretch.groups), settings.markup
         case "wikiextractor":
             documents = formats.read_wikiextractor(file.path, file.name, file.source, span)
         case "json":
@@ -185,7 +185,7 @@ def read_documents(
     first line is a <doc>), .md, .jsonl (one {"id", "title", "text"} a line), .json (the published study's, or JSON
     lines), .parquet, .xml (a wiki's dump), and without suffix, as wiki_00, wikiextractor's output plain or as JSON; all
     but .parquet also as .gz, .bz2, .xz or .zst. Folders are read recursively, files sorted by name; hidden files and
-    files of other kinds in them are counted and noted.
+    folders, files of other kinds and links to folders in them are counted and noted.
 
     Source, id and group hold names from the input down and no path above it: where a folder lies changes no byte of
     the corpus. A document's source is the input's name; a single .txt file of one document takes its folder's, so that
@@ -213,9 +213,10 @@ def read_documents(
             files.extend(_files_in(path, unknown, settings))
         else:
             files.append(_named_file(path, settings))
+    unknown = +unknown
     if unknown:
         kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in sorted(unknown.items()))
-        progress.note(f"{unknown.total():,} files passed over, not of a kind that is read: {kinds}")
+        progress.note(f"{unknown.total():,} files and folders passed over, not of a kind that is read: {kinds}")
     seen: dict[Path, Path] = {}
     for file in files:
         first = seen.setdefault(file.path.resolve(), file.path)
@@ -241,7 +242,9 @@ def _files_in(folder: Path, unknown: Counter[str], settings: CorpusSettings) -> 
 
     names: list[str] = []
     for parent, folders, entries in os.walk(folder, onerror=refuse):
+        unknown["hidden folder"] += sum(name.startswith(".") for name in folders)
         folders[:] = [name for name in folders if not name.startswith(".")]
+        unknown["link to a folder"] += sum((Path(parent) / name).is_symlink() for name in folders)  # it is not walked
         names += [(Path(parent) / entry).relative_to(folder).as_posix() for entry in entries]
     files = []
     for name in sorted(names):

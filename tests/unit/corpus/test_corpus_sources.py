@@ -145,13 +145,18 @@ def test_a_folder_is_read_sorted_and_what_is_passed_over_is_counted(tmp_path: Pa
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"\xff\xfe\x00" if name == "bin" else b'{"text": "t"}' if name == "a.jsonl" else b"text")
     (tmp_path / "empty.txt").touch()
+    for name, target in (("link", "b"), ("circle", ".")):
+        (tmp_path / name).symlink_to(target)
     notes = Notes()
     reader = read_documents([tmp_path], progress=notes)
     assert [document.id for document in reader] == ["a.jsonl:1", "b/10.txt", "b/2.txt"]
     assert {document.source for document in reader} == {tmp_path.name}
     counts = reader.refusals.counts()
-    assert (counts["unknown_file"].count, counts["empty_file"].count) == (5, 1)
-    assert notes.lines[0] == "5 files passed over, not of a kind that is read: .pdf 2, .txt 1, no suffix 2"
+    assert (counts["unknown_file"].count, counts["empty_file"].count) == (8, 1)
+    assert notes.lines[0] == (
+        "8 files and folders passed over, not of a kind that is read: "
+        ".pdf 2, .txt 1, hidden folder 1, link to a folder 2, no suffix 2"
+    )
     assert "empty.txt: holds no document" in notes.lines[1]
 
 

@@ -1,16 +1,21 @@
 """Markdown, parquet, .zst and the hub: what becomes a document, and one line for what does not."""
 
 import json
+import random
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from xuebu.corpus import parts
+from xuebu.corpus.build import build_corpus
 from xuebu.corpus.document import Document
 from xuebu.corpus.markdown import markdown_title, markdown_to_text
+from xuebu.corpus.refusals import Refusals
 from xuebu.corpus.settings import CorpusSettings
-from xuebu.corpus.sources import read_documents
+from xuebu.corpus.sources import read_documents, read_part
 from xuebu.corpus.tables import read_hub
 from xuebu.corpus.wikitext import MISSING_PART
 from xuebu.errors import InputError, MissingExtraError
@@ -107,6 +112,29 @@ def test_markup_of_lines_of_json(tmp_path: Path, markup: str, text: str) -> None
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "*[[甲]]*\'\'乙\'\'"}', encoding="utf-8")
     (document,) = read_documents([tmp_path / "a.jsonl"], CorpusSettings(markup=markup))
     assert document.text == text
+
+
+def test_parquet_is_cut_by_its_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet")
+    chooser = random.Random(3)
+    texts = ["".join(chr(chooser.randrange(0x4E00, 0x9F00)) for _ in range(150)) + "。" for _ in range(50)]
+    texts = [text + text[::-1][1:] + "。" for text in texts]
+    table = pyarrow.table({"other": [text * 3 for text in texts], "text": texts})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+    whole = read_documents([tmp_path / "a.parquet"])
+    expected = list(whole)
+    assert len(list(whole.parts())) == 1
+    monkeypatch.setattr(parts, "MIN_PART_BYTES", 30_000)
+    cut = list(whole.parts())
+    found = [each for part in cut for each in read_part(part, CorpusSettings(), Refusals(), Counter())]
+    assert found == expected and [each.id for each in found][-1] == "a.parquet:50"
+    assert 1 < len(cut) < 8 and len({part.identity() for part in cut}) == len(cut)
+    assert sum(part.size for part in cut) == pytest.approx((tmp_path / "a.parquet").stat().st_size, rel=0.01)
+    build_corpus(whole, tmp_path / "cut", CorpusSettings())
+    monkeypatch.undo()
+    build_corpus(whole, tmp_path / "whole", CorpusSettings())
+    assert (tmp_path / "cut" / "card.json").read_bytes() == (tmp_path / "whole" / "card.json").read_bytes()
 
 
 def test_parquet(tmp_path: Path) -> None:
