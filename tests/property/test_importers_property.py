@@ -129,6 +129,7 @@ def test_anything_is_a_history_or_one_clear_line(place: Path, data: bytes) -> No
 
 
 @pytest.mark.long
+@pytest.mark.timeout(7200)  # 381 s on one core; many times that on a busy machine
 @settings(max_examples=100_000, **common)
 @given(logs())
 def test_a_hundred_thousand_logs(place: Path, data: bytes) -> None:
