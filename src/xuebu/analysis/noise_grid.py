@@ -86,8 +86,8 @@ class Nodes:
             places: int64[w], which of them.
             most: the largest of them.
         """
-        parts = (part[places] for part in (self.restricted, self.profile, self.squares))
-        return Nodes(self.grid, *parts, self.scores[:, :most], self.inverse[:, :most, :most])
+        restricted, profile, squares = (part[places] for part in (self.restricted, self.profile, self.squares))
+        return Nodes(self.grid, restricted, profile, squares, self.scores[:, :most], self.inverse[:, :most, :most])
 
 
 def coarse_grid(form: Form) -> NoiseGrid:
