@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from xuebu.model.draws import generator
+
 _ONE = 0x3F80
 """The bits of 1.0 in bfloat16."""
 _SIDE = 16
@@ -35,7 +37,7 @@ def is_plain(x: Tensor) -> bool:
 def drop(x: Tensor, rate: float) -> Tensor:
     """Return x with each element set to 0 with probability `rate`, the others scaled so that the mean stays.
 
-    The draws come from torch's global generator; on the CPU as `_draw_kept` says.
+    The draws come from `draws.generator`; on the CPU as `_draw_kept` says.
     """
     if rate == 0.0:
         return x
@@ -56,7 +58,7 @@ def _draw_kept(x: Tensor, rate: float) -> tuple[Tensor, float]:
         scale: no factor of `kept`, since rounded to bfloat16 it would shift the mean by up to 0.2 %.
     """
     num_dropped = round(rate * 2**16)
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator())
     bits = words.view(torch.int16)  # uniform over -2**15 .. 2**15 - 1
     # In place and as integers: torch takes ten times as long to make booleans and to convert them.
     ones = bits.ge_(num_dropped - 2**15).mul_(_ONE).view(torch.bfloat16)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xuebu.model.draws import generator
+
 CONTEXTS: tuple[tuple[int, ...], ...] = ((-1, 1), (-2, -1), (1, 2), (-2, -1, 1), (-1, 1, 2))
 """The neighbors that make up each context, by distance: left and right, two left, two right, three of four."""
 
@@ -77,7 +79,7 @@ def context_buckets(input_ids: Tensor, positions: Tensor, rows: Rows, vocab_size
 def draw_visible(input_ids: Tensor, masked_positions: Tensor, rows: Rows, share: float) -> tuple[Tensor, Tensor]:
     """Draw positions that show their own token; return them and their tokens, both int64 [k], -1 where none was left.
 
-    The draws come from torch's global generator, as those of dropout do. k depends on s alone, so that shapes are few.
+    The draws come from where those of dropout do. k depends on s alone, so that shapes are few.
 
     Args:
         input_ids: int64 [s], after masking.
@@ -91,7 +93,7 @@ def draw_visible(input_ids: Tensor, masked_positions: Tensor, rows: Rows, share:
     visible = (at > rows.first.index_select(0, row)) & (at < rows.end.index_select(0, row) - 1)
     visible &= input_ids != 0  # where rows lie end to end, padding is a row of its own; [PAD] is id 0
     visible.index_fill_(0, masked_positions, False)
-    scores = torch.rand(s, device=input_ids.device).masked_fill_(~visible, -1.0)
+    scores = torch.rand(s, device=input_ids.device, generator=generator()).masked_fill_(~visible, -1.0)
     count = min(s, -(-int(s * share) // _COUNT_MULTIPLE) * _COUNT_MULTIPLE)
     top = scores.topk(count)
     return top.indices, torch.where(top.values >= 0.0, input_ids.index_select(0, top.indices), -1)
@@ -119,7 +121,7 @@ class NgramEmbeddings(nn.Module):
         buckets = context_buckets(input_ids, positions, rows, self.vocab_size, self.num_buckets)
         weights = None
         if self.dropout and self.training:
-            kept = torch.rand(buckets.shape, device=buckets.device) >= self.dropout
+            kept = torch.rand(buckets.shape, device=buckets.device, generator=generator()) >= self.dropout
             weights = kept.to(self.table.dtype) / (1.0 - self.dropout)
         sparse = self.table.device.type == "cpu"
         summed = functional.embedding_bag(buckets, self.table, mode="sum", sparse=sparse, per_sample_weights=weights)

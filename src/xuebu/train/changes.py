@@ -21,7 +21,7 @@ FREE_KEYS = (
 )
 """Settings that change no byte of weights, optimizer or history: they may differ from session to session."""
 
-ROUNDING_KEYS = ("train.micro_batch_tokens", "train.threads")
+ROUNDING_KEYS = ("train.micro_batch_tokens", "train.threads", "train.lanes")
 """Settings that change results by rounding only: they may differ with --inexact."""
 
 _GROWING_KEYS = ("train.steps", "train.legs")

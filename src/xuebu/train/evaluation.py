@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,11 @@ from xuebu.batches.packing import split_micro_batches
 from xuebu.batches.settings import BatchSettings
 from xuebu.model.encoder import PretrainingModel
 from xuebu.train.counting import Counting, held_out_counting
+from xuebu.train.lanes import Lanes
 from xuebu.train.machine import Machine
 from xuebu.train.objective import compute_losses
 
+_Answers = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_], float]
 _KIND_NAMES = {MASKED: "mask", RANDOM: "random", KEPT: "kept"}
 
 
@@ -75,6 +78,8 @@ def evaluate(
     machine: Machine,
     counts: NgramCounts | None = None,
     settings: BatchSettings | None = None,
+    *,
+    lanes: Lanes | None = None,
 ) -> Evaluation:
     """Answer every question of the batches, without dropout. The model's training mode is put back.
 
@@ -84,14 +89,18 @@ def evaluate(
         machine: how to compute.
         counts: of the training text, for a model with an n-gram prior.
         settings: of the batches that it trains on; they say from what length on a sentence was cut.
+        lanes: of the model; None: made for this.
     """
     was_training = model.training
-    model.eval()
-    parts = [
-        _evaluate_batch(model, batch, machine, held_out_counting(counts, batch, settings or BatchSettings()))
-        for batch in batches
-    ]
-    model.train(was_training)
+
+    def ask(model: PretrainingModel, batch: Batch) -> _Answers:
+        return _evaluate_batch(model, batch, machine, held_out_counting(counts, batch, settings or BatchSettings()))
+
+    with ExitStack() as held:
+        lanes = lanes or held.enter_context(Lanes(model, machine))
+        lanes.train(False)
+        parts = lanes.run(ask, batches)
+        lanes.train(was_training)
     judged = [batch.nsp_labels != NO_PAIR for batch in batches]
     return Evaluation(
         mlm_hits=np.concatenate([part[0] for part in parts]),
@@ -107,9 +116,7 @@ def evaluate(
     )
 
 
-def _evaluate_batch(
-    model: PretrainingModel, batch: Batch, machine: Machine, counting: Counting | None
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_], float]:
+def _evaluate_batch(model: PretrainingModel, batch: Batch, machine: Machine, counting: Counting | None) -> _Answers:
     hits = np.zeros(batch.num_predictions, dtype=np.bool_)
     log_probability = np.zeros(batch.num_predictions, dtype=np.float64)
     top_probability = np.zeros(batch.num_predictions, dtype=np.float32)

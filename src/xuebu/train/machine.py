@@ -18,8 +18,10 @@ from xuebu.train.settings import TrainSettings
 from xuebu.train.waiting import wait_politely
 
 # glibc's mallopt parameters (malloc.h).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 _MADV_HUGEPAGE, _LARGE_PAGE = 14, 2**21  # Linux, mman.h
+
+_MOST_LANES = 4  # chosen without being asked for: each holds a gradient of all weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Machine:
     """Whether freed memory is kept in the process."""
     peak_flops: float
     """Measured peak of matrix products in this precision, FLOP/s; what `mfu` is a share of. 0: not measured."""
+    lanes: int = 1
+    """Micro-batches computed side by side; the threads are shared out among them."""
     attention: Literal["blocks", "runs"] = "blocks"
     """blocks: rows padded to one length, block by block; runs: rows end to end at one fixed shape, on a GPU."""
     compile: bool = False
@@ -59,8 +63,9 @@ class Machine:
     def summary(self) -> str:
         """Return one line for the terminal."""
         peak = f", {self.peak_flops / 1e9:,.0f} GFLOP/s measured" if self.peak_flops else ""
+        lanes = f" in {self.lanes} lanes" if self.lanes > 1 else ""
         return (
-            f"{self.device_name} · {self.threads} threads · {self.precision}{peak} · "
+            f"{self.device_name} · {self.threads} threads{lanes} · {self.precision}{peak} · "
             f"{self.micro_batch_tokens:,} tokens a micro-batch"
         )
 
@@ -105,6 +110,8 @@ def resolve_machine(settings: TrainSettings, attention_dropout: float = 0.0) -> 
     if not budget:
         # Found on two cores, from presets tiny to reference: half of it costs a fifth, twice as much gains nothing.
         budget = 65_536 if device == "cuda" else 8_192
+    compiled = by_runs if settings.compile == "auto" else settings.compile == "on"
+    lanes = _lanes(settings, threads) if device == "cpu" and not compiled else 1
     return Machine(
         device=device,
         device_name=torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
@@ -115,10 +122,18 @@ def resolve_machine(settings: TrainSettings, attention_dropout: float = 0.0) -> 
         tune_allocator=settings.tune_allocator,
         peak_flops=measure_peak(device, precision),
         attention="runs" if by_runs else "blocks",
-        compile=by_runs if settings.compile == "auto" else settings.compile == "on",
+        lanes=lanes,
+        compile=compiled,
         deterministic=deterministic,
         notes=tuple(notes),
     )
+
+
+def _lanes(settings: TrainSettings, threads: int) -> int:
+    """Return how many micro-batches are computed side by side on a CPU."""
+    if settings.recompute or settings.sharding != "none":  # these keep to one thread's state
+        return 1
+    return min(settings.lanes or (threads if threads <= _MOST_LANES else 1), threads)
 
 
 def set_deterministic(on: bool) -> None:
@@ -172,6 +187,7 @@ def _keep_freed_memory() -> None:
         libc.mallopt(_M_MMAP_MAX, 0)
     except AttributeError:  # another C library: nothing to set
         return
+    libc.mallopt(_M_ARENA_MAX, 1)  # what other threads have of their own is small, and given back
     libc.mallopt(_M_TRIM_THRESHOLD, -1)
     libc.mallopt(_M_TOP_PAD, 64 * 2**20)
     _ask_for_large_pages(libc)

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 
 from xuebu.batches.batch import Batch
-from xuebu.batches.packing import PREDICTION_MULTIPLE, MicroBatch, split_micro_batches
+from xuebu.batches.packing import PREDICTION_MULTIPLE, MicroBatch, deal_micro_batches, split_micro_batches
 from xuebu.batches.runs import NOT_COUNTED, RunBatch, lay_end_to_end, shape_of
 from xuebu.model.encoder import PretrainingModel
+from xuebu.model.flops import flops_per_token
 from xuebu.model.heads import PretrainingLoss
 from xuebu.model.layers import EncoderLayer
 from xuebu.model.modern import ModernLayer
@@ -49,6 +50,8 @@ def layout_of(
     """Return the function that cuts a batch into micro-batches; `make_batch` makes those that decide a fixed shape."""
     budget = machine.micro_batch_tokens
     if machine.attention == "blocks":
+        if machine.lanes > 1:
+            return lambda batch: deal_micro_batches(batch, budget, machine.lanes)
         return lambda batch: split_micro_batches(batch, budget, machine.rows_per_block)
     examples = [make_batch(step) for step in range(1, _SHAPE_STEPS + 1)]
     shape = shape_of(examples, budget, recipe.batches.sequence_length)
@@ -95,6 +98,17 @@ def compute_losses(
             blocks=micro.blocks,
             counted=counted,
         )
+
+
+def count_flops(model: PretrainingModel, batch: Batch) -> float:
+    """Return training FLOP a real token, from the lengths in a batch."""
+    lengths = np.diff(batch.row_offsets).astype(float)
+    return flops_per_token(
+        model.settings,
+        model.vocab_size,
+        mean_attended_length=float((lengths**2).sum() / lengths.sum()),
+        head_share=batch.num_predictions / batch.num_tokens,
+    )
 
 
 def _num_computed(micro: MicroBatch | RunBatch) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,8 @@ from xuebu.batches.preview import check_masks
 from xuebu.batches.runs import RunBatch
 from xuebu.config import to_table
 from xuebu.errors import ResumeError, TrainingError
+from xuebu.model.draws import seed_draws
 from xuebu.model.encoder import PretrainingModel
-from xuebu.model.flops import flops_per_token
 from xuebu.progress import SILENT, Progress, Task
 from xuebu.rng import seed_of
 from xuebu.tokens.store import Store
@@ -52,9 +52,10 @@ from xuebu.train.health import (
     what_is_not_finite,
 )
 from xuebu.train.initial import load_initial
+from xuebu.train.lanes import Lanes
 from xuebu.train.machine import prepare
 from xuebu.train.memory import is_out_of_memory, out_of_memory, try_largest
-from xuebu.train.objective import autocast, compile_model, compute_losses, layout_of
+from xuebu.train.objective import autocast, compile_model, compute_losses, count_flops, layout_of
 from xuebu.train.optim import clipped_parameters, make_optimizer, set_learning_rate
 from xuebu.train.parallel import ALONE, World
 from xuebu.train.recorder import Recorder
@@ -147,6 +148,7 @@ class Trainer:
         else:
             try_largest(self.model, recipe, self.machine)
         self.optimizer = make_optimizer(self.model, self.settings)
+        self.lanes = Lanes(self.model, self.machine)
         self.lay_out = layout_of(recipe, self.machine, lambda step: world.share(self.loader.batch(step)))
         self.state = RunState()
         self.clock = self.started = 0.0  # seconds that the main process had trained for before this step
@@ -155,23 +157,13 @@ class Trainer:
         self.snapshots = Snapshots(folder.checkpoints, self.model, self.optimizer, world)
         facts_of_start = {
             "num_parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-            "flops_per_token": self._count_flops(first),
+            "flops_per_token": count_flops(self.model, first),
             "samples": self.loader.num_samples,
             "training_tokens": train_store.num_tokens,
             "cut_tokens": self.loader.count_cut_tokens(),
         }
         pair_task = recipe.batches.pair_task
         self.recorder = Recorder(folder, facts.machine, self.settings, facts_of_start, world, pair_task=pair_task)
-
-    def _count_flops(self, batch: Batch) -> float:
-        """Return training FLOP a real token, from the lengths of the first batch."""
-        lengths = (batch.row_offsets[1:] - batch.row_offsets[:-1]).astype(float)
-        return flops_per_token(
-            self.facts.recipe.model,
-            self.model.vocab_size,
-            mean_attended_length=float((lengths**2).sum() / lengths.sum()),
-            head_share=batch.num_predictions / batch.num_tokens,
-        )
 
     @property
     def step(self) -> int:
@@ -232,7 +224,8 @@ class Trainer:
             self.world.agree(lambda: self.recorder.open(self.state.history_bytes))
             held.enter_context(self.snapshots)
             self.clock, self.saved = self.state.seconds, self.state.step
-            self.model.train()
+            held.callback(self.lanes.close)
+            self.lanes.train(True)
             self._set_schedules(self.state.step)
             if self.state.unrecorded:
                 self._record()
@@ -342,25 +335,34 @@ class Trainer:
     ) -> torch.Tensor | None:
         """Return the sums of this process over a step, its gradients left in the parameters; None if given up."""
         world, machine = self.world, self.machine
-        sums = torch.zeros(len(SUMS), dtype=torch.float64, device=machine.device)
         self.optimizer.zero_grad(set_to_none=True)
-        # Around all: weights are cast once a step. Sharded ones come and go, and are cast each time.
-        whole_step = nullcontext() if world.sharded else autocast(machine.device, machine.precision)
         count = world.most(len(micro_batches)) if world.sharded else len(micro_batches)
-        with whole_step:
-            for number in range(count):
-                if world.size == 1 and self.stop.is_overdue(self.settings.grace_seconds):
-                    return None
-                weight = float(number < len(micro_batches))  # the sharded forward pass needs everybody
-                micro = micro_batches[min(number, len(micro_batches) - 1)]
-                world.sync_gradients(self.model, number == count - 1)
-                torch.manual_seed(seed_of(self.settings.seed, "dropout", step, number * world.size + world.rank))
-                losses = compute_losses(self.model, micro, machine.device, machine.precision, counting)
-                loss = (losses.mlm_nats + losses.extra_nats) / predictions + losses.nsp_nats / pairs
-                (loss if weight else loss * 0.0).backward()  # type: ignore[no-untyped-call]
-                with torch.no_grad():
-                    parts = (losses.mlm_nats, losses.mlm_hits.sum(), losses.nsp_nats, losses.nsp_hits.sum())
-                    sums += torch.stack([part.double() for part in parts]) * weight
+
+        def learn(model: PretrainingModel, number: int) -> torch.Tensor | None:
+            if world.size == 1 and self.stop.is_overdue(self.settings.grace_seconds):
+                return None
+            weight = float(number < len(micro_batches))  # the sharded forward pass needs everybody
+            micro = micro_batches[min(number, len(micro_batches) - 1)]
+            world.sync_gradients(model, number == count - 1)
+            seed = seed_of(self.settings.seed, "dropout", step, number * world.size + world.rank)
+            seed_draws(seed, of_thread=machine.lanes > 1)
+            losses = compute_losses(model, micro, machine.device, machine.precision, counting)
+            loss = (losses.mlm_nats + losses.extra_nats) / predictions + losses.nsp_nats / pairs
+            (loss if weight else loss * 0.0).backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                parts = (losses.mlm_nats, losses.mlm_hits.sum(), losses.nsp_nats, losses.nsp_hits.sum())
+                return torch.stack([part.double() for part in parts]) * weight
+
+        def whole_step() -> AbstractContextManager[object]:
+            # Around all: weights are cast once a step. Sharded ones come and go, and are cast each time.
+            return nullcontext() if world.sharded else autocast(machine.device, machine.precision)
+
+        sums = torch.zeros(len(SUMS), dtype=torch.float64, device=machine.device)
+        for found in self.lanes.run(learn, range(count), whole_step):
+            if found is None:
+                return None
+            sums += found
+        self.lanes.add_up_gradients()
         return sums
 
     def _add_up(self, sums: torch.Tensor) -> tuple[list[float], str]:
@@ -471,7 +473,7 @@ class Trainer:
 
     def _evaluate(self) -> Evaluation:
         counts = self.counts if self.model.prior_scale is not None else None
-        return evaluate(self.model, self.questions, self.machine, counts, self.loader.settings)
+        return evaluate(self.model, self.questions, self.machine, counts, self.loader.settings, lanes=self.lanes)
 
     def _save(self, *, wait: bool) -> None:
         """Have the state written as a checkpoint; the history up to it is on the disk first."""

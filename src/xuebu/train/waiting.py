@@ -89,9 +89,14 @@ class Watcher(threading.Thread):
     ) -> None:
         super().__init__(name="xuebu-waiting", daemon=True)
         self.threads, self.cores = threads, len(os.sched_getaffinity(0))
-        self._read = lambda: (clock(), (busy() or 0.0) - own())
+        self._readings = (clock, busy, own)
         self._before = self._read()
         self._release: threading.Event | None = None
+
+    def _read(self) -> tuple[float, float]:
+        """Return the time, and the seconds that others have used of the cores."""
+        clock, busy, own = self._readings
+        return clock(), (busy() or 0.0) - own()
 
     @property
     def polite(self) -> bool:

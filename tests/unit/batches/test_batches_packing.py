@@ -7,7 +7,7 @@ import pytest
 from xuebu.batches.batch import Batch, concatenate
 from xuebu.batches.held_out import held_out_batches
 from xuebu.batches.loader import Loader
-from xuebu.batches.packing import ROWS_PER_BLOCK, TOKEN_MULTIPLE, split_micro_batches
+from xuebu.batches.packing import ROWS_PER_BLOCK, TOKEN_MULTIPLE, deal_micro_batches, split_micro_batches
 from xuebu.batches.settings import BatchSettings, EvaluationSettings
 from xuebu.errors import ConfigError
 from xuebu.runtime import NATIVE_SETTINGS
@@ -64,6 +64,19 @@ def test_union_of_micro_batches_is_the_batch(tokens, objective, budget):
             assert len(micro_batches) == 1
 
 
+@pytest.mark.parametrize("lanes", [2, 3, 4])
+@pytest.mark.parametrize("budget", [128, 1_000, 8_192, 10**6])
+def test_union_of_dealt_micro_batches_is_the_batch(tokens, budget, lanes):
+    batch = Loader(tokens.train, tokens.vocabulary, SETTINGS, 0).batch(1)
+    micro_batches = deal_micro_batches(batch, budget, lanes)
+    longest = -(-int(np.diff(batch.row_offsets).max()) // 8) * 8
+    check_union(batch, micro_batches, max(longest, budget // lanes))
+    if budget > 1_000:  # in the smallest a row often has no place beside another
+        assert len(micro_batches) % lanes == 0
+    if budget == 10**6:
+        assert len(micro_batches) == lanes
+
+
 def test_longest_first_and_ties_in_order(tokens):
     batch = Loader(tokens.train, tokens.vocabulary, SETTINGS, 0).batch(1)
     rows = np.concatenate([micro.rows for micro in split_micro_batches(batch, 512)])
@@ -106,6 +119,25 @@ def test_little_padding_in_few_shapes(repeats, bound):
     sizes = {micro.input_ids.size for micro in micro_batches}
     shapes = {block for micro in micro_batches for block in micro.blocks}
     assert 12 * len(sizes) + 6 * len(shapes) < int(NATIVE_SETTINGS["ONEDNN_PRIMITIVE_CACHE_CAPACITY"])
+
+
+@pytest.mark.parametrize(("rows", "lanes"), [(64, 2), (64, 4), (16, 2), (8, 2), (33, 3)])
+def test_lanes_have_about_equal_work(rows, lanes):
+    random, shares = np.random.default_rng(1), []
+    for _ in range(50):
+        batch = batch_of(random.choice(WIKI_LENGTHS, rows))
+        sizes = np.array([sum(b * t for b, t in micro.blocks) for micro in deal_micro_batches(batch, 8_192, lanes)])
+        assert len(sizes) == lanes
+        shares.append(sizes.max() / sizes.mean())
+    assert np.median(shares) < (1.06 if rows >= 16 else 1.12)
+
+
+def test_fewer_rows_than_lanes():
+    micro_batches = deal_micro_batches(batch_of(np.array([20, 40, 12])), 1_000, 4)
+    assert [micro.rows.tolist() for micro in micro_batches] == [[1], [0], [2]]
+    assert [micro.rows.tolist() for micro in deal_micro_batches(batch_of(np.array([20])), 24, 4)] == [[0]]
+    with pytest.raises(ConfigError, match=r"`micro_batch_tokens` = 16 is below one sequence of 24"):
+        deal_micro_batches(batch_of(np.array([20])), 16, 4)
 
 
 def test_one_block_a_micro_batch():

@@ -28,7 +28,7 @@ def test_run_toml_round_trip(facts, tmp_path):
     assert again == facts
     assert again.to_toml() == facts.to_toml()
     assert [type(getattr(again.machine, f.name)) for f in dataclasses.fields(again.machine)] == [
-        str, str, str, str, int, int, bool, float, str, bool, bool, tuple,
+        str, str, str, str, int, int, bool, float, int, str, bool, bool, tuple,
     ]  # fmt: skip
 
 
