@@ -171,18 +171,17 @@ def quote_pair(
 
     Source: delta method on Fisher's z; the error of a mean as `TrendNoise.half_width`, times the root of
     (m - 1) / (m - 3) with m effective pairs: means and scatter of both metrics come from the same pairs (Fisher 1921).
-    Where `pair_sizes` finds fewer pairs than the influences, m is theirs, and the error is larger by the root of the
-    ratio.
+    Where `pair_sizes` finds fewer pairs than the influences, m is the geometric mean of both, and the error larger
+    accordingly: of few effective pairs the one number is too large as a rule, the other a little too small.
     """
     from scipy.special import stdtr
 
     sizes = noise.draw(row, draws, seed).effective_size
     fewer = pair_sizes(memory, coefficient, row=row, draws=draws, seed=seed)
-    ratio = float(np.median(sizes) / np.median(fewer))
-    if ratio > 1:
-        sizes = fewer
+    ratio = max(1.0, float(np.median(sizes) / np.median(fewer)) ** 0.5)
+    sizes = sizes / ratio
     size = max(float(np.median(sizes)), 4.0)
-    root = math.sqrt(noise.columns.shape[0] * (size - 3) / (size - 1) / max(ratio, 1.0)) * (1 - coefficient**2)
+    root = math.sqrt(noise.columns.shape[0] * (size - 3) / (size - 1) / ratio) * (1 - coefficient**2)
     half, center = noise.half_width(row, 0, level) / root, math.atanh(coefficient)
     weight, _, error, degrees = noise.mixture(row, 0)
     p_value = float(2 * weight @ stdtr(degrees, -abs(center) * root / error))
