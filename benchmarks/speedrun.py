@@ -241,9 +241,11 @@ def describe(out: Path, run: Run, model: Any) -> dict[str, Any]:
     from xuebu.train.folder import RunFolder, read_run_facts
 
     folder = RunFolder(out / "runs" / run.name)
-    questions, machine = questions_of(out, run.track, PREDICTIONS), read_run_facts(folder).machine
+    facts_of_run = read_run_facts(folder)
+    questions, machine = questions_of(out, run.track, PREDICTIONS), facts_of_run.machine
     vocabulary, store, _ = open_track(out, run.track)
-    counts = ngram_counts(store, vocabulary) if model.settings.ngram_prior else None
+    with_rows = facts_of_run.recipe.train.ngram_rows
+    counts = ngram_counts(store, vocabulary, with_rows=with_rows) if model.settings.ngram_prior else None
     score = evaluate(model, questions, machine, counts).metrics()
     if model.ngrams is not None or counts is not None:  # what the encoder knows by itself
         model.set_ngram_scale(0.0)

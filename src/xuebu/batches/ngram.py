@@ -223,6 +223,28 @@ def guess(
     return Guesses(tokens=tokens, log_probabilities=log_probabilities)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """Tokens that the row of a question shows, and the share of the guess that each is given.
+
+    Attributes:
+        questions: int64[E], increasing.
+        tokens: int64[E].
+        shares: float32[E]; those of a question add up to less than 1.
+    """
+
+    questions: Int64
+    tokens: Int64
+    shares: npt.NDArray[np.float32]
+
+    def mix_in(self, mixture: npt.NDArray[np.floating[Any]], rows: slice) -> None:
+        """Give the shares of questions `rows` to their tokens, in place; the rest stays the mixture's."""
+        here = slice(*np.searchsorted(self.questions, [rows.start, rows.stop]))
+        line, shares = self.questions[here] - rows.start, self.shares[here]
+        mixture *= 1.0 - np.bincount(line, shares, len(mixture)).astype(mixture.dtype)[:, None]
+        np.add.at(mixture, (line, self.tokens[here]), shares)
+
+
 def distribute(
     counts: Counts,
     weights: Float64,
@@ -231,11 +253,13 @@ def distribute(
     visible: npt.NDArray[np.int32],
     vocabulary: Vocabulary,
     masking: BatchSettings,
+    shown: Shown | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return what `guess` guesses from: the probability of every token in each masked place, float32[M, V].
 
     Args:
         counts, weights, neighbors, visible, vocabulary, masking: as in `guess`.
+        shown: what the rows themselves show, mixed in by its shares; None: they are not looked at.
     """
     same, other = _likelihoods(visible, vocabulary, masking)
     same, other = same.astype(counts.unigram.dtype), np.maximum(other, 1e-12).astype(counts.unigram.dtype)
@@ -245,11 +269,13 @@ def distribute(
     for start in range(0, len(neighbors), distributions.num_rows):
         rows = slice(start, min(start + distributions.num_rows, len(neighbors)))
         mixture = _mix(distributions, counts, weights[rows], rows)
-        line, shown = np.arange(len(mixture)), visible[rows]
-        of_shown = mixture[line, shown]
+        line, own = np.arange(len(mixture)), visible[rows]
+        if shown is not None:
+            shown.mix_in(mixture, rows)
+        of_shown = mixture[line, own]
         evidence = same[rows] * of_shown + other[rows] * (1.0 - of_shown)
         np.multiply(mixture, (other[rows] / evidence)[:, None], out=found[rows])
-        found[rows][line, shown] = same[rows] * of_shown / evidence
+        found[rows][line, own] = same[rows] * of_shown / evidence
     return found
 
 

@@ -34,7 +34,7 @@ from xuebu.batches.contexts import (
     sentence_neighbors,
     smoothed_unigram,
 )
-from xuebu.batches.ngram import distribute
+from xuebu.batches.ngram import Shown, distribute
 from xuebu.batches.packing import spans
 from xuebu.batches.settings import BatchSettings
 from xuebu.errors import StoreError
@@ -49,6 +49,7 @@ _METADATA = "metadata.json"
 _COLUMNS = {"keys": "<i8", "starts": "<i8", "tokens": "<i4", "counts": "<i4", "own": "<i8", "groups": "<i8"}
 COUNTED_TOKENS = 20_000_000
 """Most tokens of a store that are counted."""
+_ROW_SHARE, _MATCH_SHARE = 0.03, 0.15  # chosen on training text, own groups left out
 
 Float32 = npt.NDArray[np.float32]
 
@@ -87,6 +88,7 @@ class NgramCounts:
         folder: where the files lie.
         store: what was counted.
         vocabulary: of the store.
+        with_rows: whether guesses also follow what the row of a question shows, as `show_rows` says.
 
     Attributes:
         weights: float64[buckets, components], of interpolation.
@@ -95,11 +97,11 @@ class NgramCounts:
         StoreError: they are of another store, or damaged.
     """
 
-    def __init__(self, folder: Path, store: Store, vocabulary: Vocabulary) -> None:
+    def __init__(self, folder: Path, store: Store, vocabulary: Vocabulary, *, with_rows: bool = False) -> None:
         facts = read_json(folder / _METADATA)
         if {key: facts.get(key) for key in _FORMAT} != _FORMAT or facts.get("store") != store.digest:
             raise StoreError(f"{folder}: counts of another store or version; remove this folder, it is made again")
-        self.store, self.vocabulary = store, vocabulary
+        self.store, self.vocabulary, self.with_rows = store, vocabulary, with_rows
         columns = {name: map_column(folder / f"{name}.bin", dtype) for name, dtype in _COLUMNS.items()}
         for name, digest in facts["files"].items():
             if sha256_file(folder / name) != digest:
@@ -143,7 +145,15 @@ class NgramCounts:
             ranks = np.where(self._groups[found] == groups, found, -1)
         counts = self.look_up(neighbors, ranks)
         visible = batch.input_ids[batch.masked_positions[predictions]]
-        return distribute(counts, self.weights, neighbors, visible=visible, vocabulary=self.vocabulary, masking=masking)
+        return distribute(
+            counts,
+            self.weights,
+            neighbors,
+            visible=visible,
+            vocabulary=self.vocabulary,
+            masking=masking,
+            shown=show_rows(batch, predictions, self.vocabulary) if self.with_rows else None,
+        )
 
     def look_up(self, neighbors: Int64, ranks: Int64) -> Counts:
         """Return the counts of the contexts of some questions, each without those of its own group.
@@ -224,7 +234,39 @@ def _without_own(table: _Table, contexts: Int64, ranks: Int64) -> _Found:
     return _Found(lengths, table.tokens[entries], shares, rest)
 
 
-def ngram_counts(store: Store, vocabulary: Vocabulary, *, progress: Progress = SILENT) -> NgramCounts:
+def show_rows(batch: Batch, predictions: Int64, vocabulary: Vocabulary) -> Shown:
+    """Return what the rows of some masked tokens show: a text repeats its words.
+
+    Every visible token of the row has an equal part of one share. Those that stand beside the same left or right
+    neighbor as the masked one have a part of a second and larger share for each of the two. Neither labels nor masked
+    places are read.
+
+    Source: Kuhn and De Mori 1990, "A cache-based natural language model for speech recognition"; here the cache is the
+    row, both sides of the question.
+    """
+    ids = batch.input_ids.astype(np.int64)
+    is_ordinary = ~vocabulary.special.is_special(vocabulary.num_tokens)
+    is_visible = is_ordinary[ids]
+    is_visible[batch.masked_positions] = False
+    places = batch.masked_positions[predictions]
+    row = np.searchsorted(batch.row_offsets, places, side="right") - 1
+    lengths = np.diff(batch.row_offsets)[row]
+    at = spans(batch.row_offsets[row], lengths)
+    questions = np.repeat(np.arange(len(places)), lengths)
+    questions, at = questions[is_visible[at]], at[is_visible[at]]
+    matches = np.zeros(len(at))
+    for step in (-1, 1):  # what is visible has a neighbor on either side, [CLS] and [SEP] if nothing else
+        neighbor = ids[places + step][questions]
+        matches += (ids[at + step] == neighbor) & is_ordinary[neighbor]
+    count = np.bincount(questions, minlength=len(places))
+    total = np.bincount(questions, matches, len(places))
+    shares = _ROW_SHARE / count[questions] + _MATCH_SHARE * matches / np.maximum(total, 1.0)[questions]
+    return Shown(questions, ids[at], shares.astype(np.float32))
+
+
+def ngram_counts(
+    store: Store, vocabulary: Vocabulary, *, with_rows: bool = False, progress: Progress = SILENT
+) -> NgramCounts:
     """Open the counts of a store, made first where they are missing: in the folder `ngrams` of the store.
 
     At most 20 million tokens are counted, as the n-gram baseline draws them; its weights of interpolation are used.
@@ -248,7 +290,7 @@ def ngram_counts(store: Store, vocabulary: Vocabulary, *, progress: Progress = S
                 raise StoreError(f"{folder}: n-gram counts cannot be written: {error.strerror}") from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return NgramCounts(folder, store, vocabulary)
+    return NgramCounts(folder, store, vocabulary, with_rows=with_rows)
 
 
 def _build(folder: Path, store: Store, vocabulary: Vocabulary, advance: Callable[[], None]) -> None:

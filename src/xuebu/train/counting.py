@@ -29,8 +29,9 @@ def open_counts(
     if not recipe.asks_counts:
         return None
     made: list[NgramCounts] = []
-    world.agree(lambda: made.append(ngram_counts(store, vocabulary, progress=progress)))
-    return made[0] if made else ngram_counts(store, vocabulary)
+    rows = recipe.train.ngram_rows
+    world.agree(lambda: made.append(ngram_counts(store, vocabulary, with_rows=rows, progress=progress)))
+    return made[0] if made else ngram_counts(store, vocabulary, with_rows=rows)
 
 
 def counting_at(counts: NgramCounts | None, batch: Batch, recipe: Recipe, step: int) -> Counting | None:

@@ -60,7 +60,9 @@ def score_model(
         batches=recipe.batches,
         predictions=recipe.evaluation.final_predictions,
     )
-    counts = ngram_counts(train_store, vocabulary, progress=progress) if model.settings.ngram_prior else None
+    counts = None
+    if model.settings.ngram_prior:
+        counts = ngram_counts(train_store, vocabulary, with_rows=recipe.train.ngram_rows, progress=progress)
     answers = evaluate(model, questions, machine, counts, recipe.batches)
     # Documents of one group (parts of an article) are alike: the group is what counts as independent.
     answers = replace(

@@ -43,6 +43,9 @@ class TrainSettings:
     token, asked without its own group, instead of the one token that stood there; 0: none."""
     ngram_teacher_end: Annotated[float, Range(0.0, 1.0)] = 1.0
     """Share of the steps after which this has fallen to 0, along a line."""
+    ngram_rows: bool = False
+    """Counts that teach, or are a prior, also follow the row itself: what it shows, most of all beside the same
+    neighbors, is more likely, since a text repeats its words."""
     counted_start: Annotated[float, Range(0.0, 100.0)] = 0.0
     """Start from counts of the training text: word embeddings from which tokens stand near each other, so many times as
     large as drawn ones (`model.initializer_range`), and the decoder's bias from how frequent tokens are; 0: drawn."""

@@ -1,5 +1,6 @@
 """Counts of a store, asked without a question's own group, against dictionaries that never saw that group."""
 
+import dataclasses
 import json
 import shutil
 from collections import Counter, defaultdict
@@ -7,11 +8,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from xuebu.batches.batch import concatenate
+from xuebu.batches.batch import MASKED, concatenate
 from xuebu.batches.contexts import UNUSABLE, read_neighbors
 from xuebu.batches.held_out import HELD_OUT_MASKING, held_out_batches
 from xuebu.batches.loader import Loader
-from xuebu.batches.ngram_counts import ngram_counts
+from xuebu.batches.ngram_counts import ngram_counts, show_rows
 from xuebu.batches.settings import BatchSettings, EvaluationSettings
 from xuebu.errors import StoreError
 
@@ -156,6 +157,45 @@ def test_own_text_would_give_its_answers_away(tokens, counts):
     parts = counts.guess(batch, every[::-3], SETTINGS, leave_out=True)
     np.testing.assert_array_equal(parts, counts.guess(batch, every, SETTINGS, leave_out=True)[::-3])
     np.testing.assert_allclose(parts.sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_rows_show_what_they_repeat(tokens, counts):
+    """Each place of the row looked at by itself; what is in a masked place never counts."""
+    batch = Loader(tokens.train, tokens.vocabulary, SETTINGS, 4).batch(3)
+    special, masked = tokens.vocabulary.special, set(batch.masked_positions.tolist())
+    is_special = special.is_special(tokens.vocabulary.num_tokens)
+    chosen = np.arange(batch.num_predictions)[::-1][:50]
+    shown = show_rows(batch, chosen, tokens.vocabulary)
+    with_rows = ngram_counts(tokens.train, tokens.vocabulary, with_rows=True)
+    plain, found = (c.guess(batch, chosen, SETTINGS, leave_out=True, longest=LONGEST) for c in (counts, with_rows))
+    matched = 0
+    for number, question in enumerate(chosen.tolist()):
+        place = int(batch.masked_positions[question])
+        row = int(np.searchsorted(batch.row_offsets, place, side="right")) - 1
+        first, last = batch.row_offsets[row : row + 2].tolist()
+        visible = [p for p in range(first, last) if p not in masked and not is_special[batch.input_ids[p]]]
+        matches = {
+            p: sum(
+                batch.input_ids[p + step] == batch.input_ids[place + step] and not is_special[batch.input_ids[p + step]]
+                for step in (-1, 1)
+            )
+            for p in visible
+        }
+        total, expected = sum(matches.values()), np.zeros(len(is_special))
+        for p in visible:
+            expected[batch.input_ids[p]] += 0.03 / len(visible) + (0.15 * matches[p] / total if total else 0.0)
+        matched += total > 0
+        here = shown.questions == number
+        np.testing.assert_allclose(
+            np.bincount(shown.tokens[here], shown.shares[here], len(is_special)), expected, rtol=1e-5
+        )
+        if batch.mask_kinds[question] == MASKED:  # no evidence in its own place
+            mixed = (1 - expected.sum()) * plain[number] + expected
+            np.testing.assert_allclose(found[number], mixed, rtol=1e-4, atol=1e-8)
+    assert 5 < matched < 50
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-5)
+    other = dataclasses.replace(batch, labels=np.roll(batch.labels, 1))
+    np.testing.assert_array_equal(with_rows.guess(other, chosen, SETTINGS, leave_out=True, longest=LONGEST), found)
 
 
 def test_counts_are_made_once_and_damage_is_named(tokens, counts, tmp_path, store_of, documents_of):

@@ -21,7 +21,7 @@ from xuebu.train.scoring import score_model
 from xuebu.train.settings import TrainSettings
 from xuebu.train.stop import StopRequest
 
-TEACHER = {"train": {"ngram_teacher": 1.0, "ngram_teacher_end": 0.8}}
+TEACHER = {"train": {"ngram_teacher": 1.0, "ngram_teacher_end": 0.8, "ngram_rows": True}}
 PRIOR = {"model": {"ngram_prior": True}}
 FADING = {**PRIOR, "train": {"ngram_fade_start": 0.3, "ngram_fade_end": 0.9}}
 
