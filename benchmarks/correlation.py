@@ -44,7 +44,7 @@ from xuebu.rng import seed_of
 
 PROCESSES = ("level_ar1", "level_arma", "level_ma", "level_arma21", "line_ar1", "bend_ar1", "pair_ar1")
 RHOS = (0.0, 0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
-SIZES = (50, 500, 100, 1000, 5000, 200)  # so that an interrupted run holds all scales
+SIZES = (50, 500, 100, 1000, 200, 5000)  # so that an interrupted run holds all scales
 BATCH, DRAWS = 50, 1000
 PAIR = 0.5
 Polynomials = tuple[list[float], list[float]]

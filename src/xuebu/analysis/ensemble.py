@@ -359,8 +359,8 @@ def _changes(seen: _Seen, schedule: Schedule | None, future: Schedule | None) ->
     if schedule is None or future is None:
         return False, False
     over = float(seen.step[-1]) >= OVER * float(schedule.step[-1])
-    apart = np.abs(future.at(seen.step) / future.peak - schedule.at(seen.step) / schedule.peak)
-    return over, bool(apart.max() > 1e-3)
+    apart = np.abs(future.at(seen.step) - schedule.at(seen.step))
+    return over, bool(apart.max() > 1e-3 * schedule.peak)
 
 
 def _with_rise(paths: Floats, center: Floats, reach: Floats) -> Floats:
