@@ -23,6 +23,7 @@ from xuebu.train.stop import StopRequest
 
 TEACHER = {"train": {"ngram_teacher": 1.0, "ngram_teacher_end": 0.8, "ngram_rows": True}}
 PRIOR = {"model": {"ngram_prior": True}}
+LANES = {**TEACHER, "train": {**TEACHER["train"], "threads": 2, "micro_batch_tokens": 96}}
 FADING = {**PRIOR, "train": {"ngram_fade_start": 0.3, "ngram_fade_end": 0.9}}
 
 
@@ -48,7 +49,7 @@ def weights_of(folder):
     return {path.name: path.read_bytes() for path in folder.model.glob("*.safetensors")}
 
 
-@pytest.mark.parametrize("changes", [TEACHER, PRIOR, FADING], ids=["teacher", "prior", "fading"])
+@pytest.mark.parametrize("changes", [TEACHER, PRIOR, FADING, LANES], ids=["teacher", "prior", "fading", "lanes"])
 def test_a_stopped_run_is_the_run_that_never_stopped(changes, start, resume, records, recipe_of):
     recipe = recipe_of(**changes)
     whole, outcome = start(recipe, "whole")
