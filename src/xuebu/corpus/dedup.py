@@ -34,7 +34,7 @@ class Mark(IntEnum):
 
 
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2**64
-_BATCH_CHARACTERS = 1 << 17
+_BATCH_CHARACTERS = 1 << 16  # what fits into the second-level cache
 
 
 def digests_of(sentences: Sequence[str]) -> UInt64:
@@ -77,7 +77,7 @@ def digests_of_runs(values: UInt64, sizes: Int64) -> UInt64:
     function, so that the first bits are as good as the last.
     """
     starts = np.cumsum(sizes) - sizes
-    powers, inverses = _powers(1 << max(17, len(values).bit_length()))
+    powers, inverses = _powers(1 << max(16, len(values).bit_length()))
     sums = np.zeros(len(sizes), dtype=np.uint64)
     filled = np.flatnonzero(sizes)  # reduceat gives an empty run the next run's first value
     if len(filled):

@@ -26,7 +26,7 @@ RUN_CHARACTERS = 20
 MIN_SHARED_RUNS = 3
 
 _END = "\0"  # parts documents; cleaned text never holds it
-_BATCH_CHARACTERS = 1 << 19
+_BATCH_CHARACTERS = 1 << 16  # what fits into the second-level cache
 _NO_LETTER = re.compile(r"[\W_]+")
 
 

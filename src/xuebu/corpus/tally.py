@@ -25,7 +25,7 @@ MAX_NAMES = 100
 OTHERS = "(others)"
 
 _MAX_KNOWN_NAMES = 10_000
-_BATCH_CHARACTERS = 1 << 20
+_BATCH_CHARACTERS = 1 << 17
 _NAMED = ("source", "script", "licence", "domain")
 _FACTS = (*_NAMED, *(field for field in get_args(Field) if field not in _NAMED))
 _facts_of = attrgetter(*_FACTS)
@@ -79,7 +79,7 @@ class Tally:
         self._filled: Counter[str] = Counter()
         self._names: dict[str, Counter[str]] = {field: Counter() for field in _NAMED}
         self._characters = np.zeros(0, dtype=np.int64)  # of each code point, how often it occurs
-        self._facts: Counter[tuple[str, ...]] = Counter()  # of documents: `_NAMED`, then which of `Field` are filled
+        self._facts: Counter[tuple[Any, ...]] = Counter()  # of documents: `_NAMED`, then which of `Field` are filled
         self._texts: dict[int, list[str]] = {1: [], -1: []}  # to be counted, and taken off, many at once
         self._num_waiting = 0
 
@@ -125,7 +125,7 @@ class Tally:
         if self._num_waiting >= _BATCH_CHARACTERS:
             self._count_texts()
         facts = _facts_of(document)
-        self._facts[(*facts[: len(_NAMED)], *("x" if fact else "" for fact in facts[len(_NAMED) :]))] += times
+        self._facts[(*facts[: len(_NAMED)], *map(bool, facts[len(_NAMED) :]))] += times
         if len(self._facts) >= _MAX_KNOWN_NAMES:
             self._count_facts()
 
