@@ -1,8 +1,9 @@
 """How much memory does training take, and how long until the first step? Each preset in a process of its own.
 
-Trains some steps of the largest micro-batch that a run can meet (128-token pairs, batches of 64) on random tokens, with
-AdamW, with and without recomputed layers, and prints the peak resident memory. Then it times `xuebu train` on a built
-corpus of the sample, preset tiny, from the command to the record of the first step; stores are made on the way.
+Trains some steps of the largest micro-batches that a run can meet (128-token pairs, batches of 64; one in each lane) on
+random tokens, with AdamW, with and without recomputed layers, and prints the peak resident memory. Then it times
+`xuebu train` on a built corpus of the sample, preset tiny, from the command to the record of the first step; stores are
+made on the way.
 
     PYTHONPATH=src python benchmarks/memory.py [--presets tiny mini small base reference] [--quick]
 """
@@ -22,6 +23,8 @@ from typing import Any
 
 from contenders import VOCABULARY, prepare
 from machine import facts
+from xuebu.batches.packing import MicroBatch
+from xuebu.model.encoder import PretrainingModel
 from xuebu.runtime import prepare_environment
 
 STEPS = 3
@@ -30,8 +33,8 @@ STEPS = 3
 def measure(preset: str, recompute: bool) -> dict[str, Any]:
     """Return the peak resident bytes of this process after some steps at the largest shape."""
     from xuebu.cli.flags import load_recipe
-    from xuebu.model.encoder import PretrainingModel
     from xuebu.model.presets import preset_settings
+    from xuebu.train.lanes import Lanes
     from xuebu.train.machine import prepare as prepare_machine
     from xuebu.train.machine import resolve_machine
     from xuebu.train.memory import largest_micro_batch
@@ -40,22 +43,34 @@ def measure(preset: str, recompute: bool) -> dict[str, Any]:
 
     recipe = load_recipe("sample")
     settings = preset_settings(preset)
-    recipe = dataclasses.replace(recipe, model=settings, train=dataclasses.replace(recipe.train, device="cpu"))
+    train = dataclasses.replace(recipe.train, device="cpu", recompute=recompute)
+    recipe = dataclasses.replace(recipe, model=settings, train=train)
     machine = resolve_machine(recipe.train)
     prepare_machine(machine)
     size = VOCABULARY.get(preset, 21_128)
     model = PretrainingModel(settings, size).train()
     model.recompute = recompute
     optimizer = make_optimizer(model, recipe.train)
-    micro = largest_micro_batch(recipe, size, machine.micro_batch_tokens, machine.rows_per_block)
-    for _ in range(STEPS):
-        optimizer.zero_grad(set_to_none=True)
-        with autocast("cpu", machine.precision):
-            losses = compute_losses(model, micro, "cpu", machine.precision)
-            (losses.mlm_nats + losses.nsp_nats).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    budget = machine.micro_batch_tokens // machine.lanes
+    micro = largest_micro_batch(recipe, size, budget, machine.rows_per_block)
+
+    def learn(model: PretrainingModel, micro: MicroBatch) -> None:
+        losses = compute_losses(model, micro, "cpu", machine.precision)
+        (losses.mlm_nats + losses.nsp_nats).backward()  # type: ignore[no-untyped-call]
+
+    with Lanes(model, machine) as lanes:
+        for _ in range(STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            lanes.run(learn, [micro] * machine.lanes, lambda: autocast("cpu", machine.precision))
+            lanes.add_up_gradients()
+            optimizer.step()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"preset": preset, "recompute": recompute, "peak_bytes": peak, "tokens": len(micro.input_ids)}
+    return {
+        "preset": preset,
+        "recompute": recompute,
+        "peak_bytes": peak,
+        "tokens": len(micro.input_ids) * machine.lanes,
+    }
 
 
 def time_first_step() -> float:

@@ -10,6 +10,7 @@ about 1.2 ms in bfloat16, as long as 50 tokens of preset tiny; a new shape of a 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,7 @@ def deal_micro_batches(batch: Batch, token_budget: int, lanes: int) -> list[Micr
 
     Args:
         batch: rows of any lengths.
-        token_budget: tokens computed at once in all lanes, padding included.
+        token_budget: tokens computed at once in all lanes, padding included; more where each lane has one long row.
         lanes: micro-batches that are computed side by side.
 
     Raises:
@@ -111,12 +112,6 @@ def deal_micro_batches(batch: Batch, token_budget: int, lanes: int) -> list[Micr
         length = int(padded[start])
         pieces.append((start, min(rows, len(order) - start, limit // length), length))
         start += pieces[-1][1]
-    total = sum(size * length for _, size, length in pieces)
-    count = (-(-total // (limit * lanes)) - 1) * lanes
-    dealt: list[list[tuple[int, int, int]]] | None = None
-    while dealt is None:
-        count += lanes
-        dealt = _deal(pieces, count, limit)
     return [
         _pad(
             batch,
@@ -124,21 +119,26 @@ def deal_micro_batches(batch: Batch, token_budget: int, lanes: int) -> list[Micr
             [(size, length) for _, size, length in hand],
             limit,
         )
-        for hand in dealt
+        for hand in _deal(pieces, lanes, limit)
         if hand
     ]
 
 
-def _deal(pieces: Sequence[tuple[int, int, int]], count: int, limit: int) -> list[list[tuple[int, int, int]]] | None:
-    """Return `count` hands of at most `limit` tokens; None if that does not work out."""
+def _deal(pieces: Sequence[tuple[int, int, int]], lanes: int, limit: int) -> list[list[tuple[int, int, int]]]:
+    """Return hands of at most `limit` tokens, as many as it takes, by rounds of `lanes`."""
+    total = sum(rows * length for _, rows, length in pieces)
+    count = -(-total // (limit * lanes)) * lanes
     hands: list[list[tuple[int, int, int]]] = [[] for _ in range(count)]
-    used = [0] * count
+    used = [(0, number) for number in range(count)]  # a heap: tokens, and whose
     for piece in sorted(pieces, key=lambda piece: -piece[1] * piece[2]):
-        least = used.index(min(used))
-        used[least] += piece[1] * piece[2]
-        if used[least] > limit:
-            return None
-        hands[least].append(piece)
+        tokens = piece[1] * piece[2]
+        if used[0][0] + tokens > limit:  # the emptiest has no room: nor have the others
+            for number in range(len(hands), len(hands) + lanes):
+                hands.append([])
+                heapq.heappush(used, (0, number))
+        least, number = used[0]
+        heapq.heapreplace(used, (least + tokens, number))
+        hands[number].append(piece)
     return hands
 
 

@@ -18,12 +18,11 @@ def seed_draws(seed: int, *, of_thread: bool) -> None:
             must: the global one would give each what the others have left. GPUs and recomputed layers know the global
             one only.
     """
-    if not of_thread:
+    if of_thread:
+        _THREAD.generator = torch.Generator().manual_seed(seed)
+    else:
+        _THREAD.generator = None
         torch.manual_seed(seed)
-        return
-    if generator() is None:
-        _THREAD.generator = torch.Generator()
-    _THREAD.generator.manual_seed(seed)
 
 
 def generator() -> torch.Generator | None:

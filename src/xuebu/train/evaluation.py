@@ -12,7 +12,7 @@ import torch
 
 from xuebu.batches.batch import KEPT, MASKED, NO_PAIR, RANDOM, Batch
 from xuebu.batches.ngram_counts import NgramCounts
-from xuebu.batches.packing import split_micro_batches
+from xuebu.batches.packing import LENGTH_MULTIPLE, split_micro_batches
 from xuebu.batches.settings import BatchSettings
 from xuebu.model.encoder import PretrainingModel
 from xuebu.train.counting import Counting, held_out_counting
@@ -121,9 +121,12 @@ def _evaluate_batch(model: PretrainingModel, batch: Batch, machine: Machine, cou
     log_probability = np.zeros(batch.num_predictions, dtype=np.float64)
     top_probability = np.zeros(batch.num_predictions, dtype=np.float32)
     nsp_hits = np.zeros(batch.num_rows, dtype=np.bool_)
-    nsp_nats = 0.0
+    nsp_nats, budget = 0.0, machine.micro_batch_tokens
+    if machine.lanes > 1:
+        longest = -(-int(np.diff(batch.row_offsets).max()) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+        budget = max(budget // machine.lanes, longest)
     with torch.no_grad():
-        for micro in split_micro_batches(batch, machine.micro_batch_tokens, machine.rows_per_block):
+        for micro in split_micro_batches(batch, budget, machine.rows_per_block):
             losses = compute_losses(model, micro, machine.device, machine.precision, counting)
             hits[micro.predictions] = losses.mlm_hits[: len(micro.predictions)].cpu().numpy()
             log_probability[micro.predictions] = losses.mlm_log_probability[: len(micro.predictions)].cpu().numpy()

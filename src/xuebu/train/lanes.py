@@ -40,9 +40,9 @@ class Lanes:
         self._pool: ThreadPoolExecutor | None = None
         if count > 1:
             self._pool = ThreadPoolExecutor(count, thread_name_prefix="xuebu-lane")
-            started = Barrier(count + 1)
+            started = Barrier(count + 1, timeout=60.0)
             for _ in range(count):
-                self._pool.submit(_start, machine.threads // count, started)
+                self._pool.submit(_start, max(1, machine.threads // count), started)
             started.wait()
             torch.set_num_threads(machine.threads)  # threads of a later day take what was set last
 
@@ -88,6 +88,11 @@ class Lanes:
         """Set the model's mode, training or not, in all lanes."""
         for model in self.models:
             model.train(mode)
+
+    def drop_gradients(self) -> None:
+        """Leave no gradient in any lane, as a step finds it; one that was given up has left some."""
+        for model in self.models:
+            model.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def add_up_gradients(self) -> None:

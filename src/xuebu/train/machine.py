@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
+import functools
 import os
 import platform
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +21,7 @@ from xuebu.train.settings import TrainSettings
 from xuebu.train.waiting import wait_politely
 
 # glibc's mallopt parameters (malloc.h).
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _MADV_HUGEPAGE, _LARGE_PAGE = 14, 2**21  # Linux, mman.h
 
 _MOST_LANES = 4  # chosen without being asked for: each holds a gradient of all weights
@@ -106,19 +109,20 @@ def resolve_machine(settings: TrainSettings, attention_dropout: float = 0.0) -> 
     set_deterministic(deterministic)
     threads = settings.threads or usable_cores()
     torch.set_num_threads(threads)
-    budget = settings.micro_batch_tokens
-    if not budget:
-        # Found on two cores, from presets tiny to reference: half of it costs a fifth, twice as much gains nothing.
-        budget = 65_536 if device == "cuda" else 8_192
     compiled = by_runs if settings.compile == "auto" else settings.compile == "on"
-    lanes = _lanes(settings, threads) if device == "cpu" and not compiled else 1
+    lanes = _lanes(settings, threads, compiled=compiled or device != "cpu")
+    if settings.lanes > lanes:
+        notes.append(
+            f"`train.lanes` = {settings.lanes} is done in {lanes}: there are no more than threads, and one on a GPU, "
+            "compiled, recomputed or sharded"
+        )
     return Machine(
         device=device,
         device_name=torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         torch_version=torch.__version__,
         precision=precision,
         threads=threads,
-        micro_batch_tokens=budget,
+        micro_batch_tokens=settings.micro_batch_tokens or _default_tokens(device),
         tune_allocator=settings.tune_allocator,
         peak_flops=measure_peak(device, precision),
         attention="runs" if by_runs else "blocks",
@@ -129,9 +133,32 @@ def resolve_machine(settings: TrainSettings, attention_dropout: float = 0.0) -> 
     )
 
 
-def _lanes(settings: TrainSettings, threads: int) -> int:
+def adapt_machine(machine: Machine, settings: TrainSettings, changed: Collection[str]) -> Machine:
+    """Return the machine of a run that goes on with other settings.
+
+    Args:
+        machine: of the run.
+        settings: now.
+        changed: which of them differ: "threads", "lanes", "micro_batch_tokens".
+    """
+    threads, lanes, tokens = machine.threads, machine.lanes, machine.micro_batch_tokens
+    if "threads" in changed:
+        threads = settings.threads or usable_cores()
+    if "threads" in changed or "lanes" in changed:
+        lanes = _lanes(settings, threads, compiled=machine.compile or machine.device != "cpu")
+    if "micro_batch_tokens" in changed:
+        tokens = settings.micro_batch_tokens or _default_tokens(machine.device)
+    return dataclasses.replace(machine, threads=threads, lanes=lanes, micro_batch_tokens=tokens)
+
+
+def _default_tokens(device: str) -> int:
+    # Found on two cores, from presets tiny to reference: half of it costs a fifth, twice as much gains nothing.
+    return 65_536 if device == "cuda" else 8_192
+
+
+def _lanes(settings: TrainSettings, threads: int, *, compiled: bool) -> int:
     """Return how many micro-batches are computed side by side on a CPU."""
-    if settings.recompute or settings.sharding != "none":  # these keep to one thread's state
+    if compiled or settings.recompute or settings.sharding != "none":  # these keep to one thread's state
         return 1
     return min(settings.lanes or (threads if threads <= _MOST_LANES else 1), threads)
 
@@ -174,20 +201,20 @@ def prepare(machine: Machine) -> None:
     if machine.device == "cuda" and not torch.cuda.is_available():
         raise ResumeError("the run was trained on a GPU, and torch sees none here")
     set_deterministic(machine.deterministic)
-    torch.set_num_threads(machine.threads)
-    wait_politely(machine.threads if machine.device == "cpu" else 1)
     if machine.tune_allocator and platform.system() == "Linux":
         _keep_freed_memory()
+    torch.set_num_threads(machine.threads)
+    wait_politely(machine.threads if machine.device == "cpu" else 1)
 
 
+@functools.cache
 def _keep_freed_memory() -> None:
-    """Tell glibc never to give memory back: no page faults for the same buffers, step after step."""
+    """Tell glibc never to give memory back: no page faults for the same buffers, step after step. Once a process."""
     libc = ctypes.CDLL(None)
     try:
         libc.mallopt(_M_MMAP_MAX, 0)
     except AttributeError:  # another C library: nothing to set
         return
-    libc.mallopt(_M_ARENA_MAX, 1)  # what other threads have of their own is small, and given back
     libc.mallopt(_M_TRIM_THRESHOLD, -1)
     libc.mallopt(_M_TOP_PAD, 64 * 2**20)
     _ask_for_large_pages(libc)
@@ -200,7 +227,13 @@ def _ask_for_large_pages(libc: ctypes.CDLL) -> None:
     it. With pages of 4 KB the processor's table of pages misses so often that a training step takes 1.15 to 1.3 times
     as long. Torch's own switch (THP_MEM_ALLOC_ENABLE) marks each tensor by a call, and small pieces not at all.
     """
-    if _read("/proc/sys/vm/overcommit_memory").strip() == "2":  # what is reserved would be taken from others
+    import resource
+
+    limits = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    counted = _read("/proc/sys/vm/overcommit_memory").strip() == "2"
+    if counted or any(
+        limit != resource.RLIM_INFINITY for limit in limits
+    ):  # what is reserved would be missed elsewhere
         return
     libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
     libc.free.argtypes, libc.free.restype = [ctypes.c_void_p], None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from xuebu.batches.batch import Batch
 from xuebu.batches.packing import LENGTH_MULTIPLE, MicroBatch, split_micro_batches
 from xuebu.errors import TrainingError
 from xuebu.model.encoder import PretrainingModel
+from xuebu.train.lanes import Lanes
 from xuebu.train.machine import Machine
 from xuebu.train.objective import compute_losses
 from xuebu.train.settings import Recipe
@@ -62,7 +64,7 @@ def try_largest(model: PretrainingModel, recipe: Recipe, machine: Machine) -> No
     budget = machine.micro_batch_tokens
     if (missing := _try(model, recipe, machine, budget)) is None:
         return
-    lowest = -(-recipe.batches.sequence_length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+    lowest = (-(-recipe.batches.sequence_length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE) * machine.lanes
     fits = budget
     while fits > lowest:
         fits = max(lowest, fits // 2)
@@ -71,6 +73,11 @@ def try_largest(model: PretrainingModel, recipe: Recipe, machine: Machine) -> No
                 f"out of memory at the largest micro-batch of {budget:,} tokens ({missing}): lower "
                 f"`train.micro_batch_tokens` from {budget} to {fits}, which fits here; results change by rounding only"
             )
+    if machine.lanes > 1 and _try(model, recipe, dataclasses.replace(machine, lanes=1), lowest) is None:
+        raise TrainingError(
+            f"out of memory with {machine.lanes} micro-batches side by side ({missing}): set `train.lanes` to 1 and "
+            f"`train.micro_batch_tokens` to {lowest}, which fits here; results change by rounding only"
+        )
     raise TrainingError(
         f"out of memory at a single sequence ({missing}): `train.micro_batch_tokens` cannot help; take a smaller "
         "`model` or a shorter `batches.sequence_length`, or train with `train.sharding` on several devices"
@@ -82,17 +89,23 @@ def out_of_memory(step: int, machine: Machine, error: BaseException) -> Training
     return TrainingError(
         f"step {step}: out of memory ({_line(error)}); something else took it since the run began. Free it and resume, "
         f"or go on with --inexact --train.micro-batch-tokens {machine.micro_batch_tokens // 2}, which needs about half"
+        f"{', or --train.lanes 1' if machine.lanes > 1 else ''}"
     )
 
 
 def _try(model: PretrainingModel, recipe: Recipe, machine: Machine, budget: int) -> str | None:
     """Return None if a budget fits, else what was missing."""
-    micro = largest_micro_batch(recipe, model.vocab_size, budget, machine.rows_per_block)
-    try:
-        moments = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(2)]
+    micro = largest_micro_batch(recipe, model.vocab_size, budget // machine.lanes, machine.rows_per_block)
+
+    def learn(model: PretrainingModel, micro: MicroBatch) -> None:
         losses = compute_losses(model, micro, machine.device, machine.precision)
         (losses.mlm_nats + losses.nsp_nats).backward()  # type: ignore[no-untyped-call]
-        del moments, losses
+
+    try:
+        moments = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(2)]
+        with Lanes(model, machine) as lanes:
+            lanes.run(learn, [micro] * machine.lanes)
+        del moments
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -25,9 +25,19 @@ from xuebu.train.settings import Recipe
 _SHAPE_STEPS = 8  # batches that decide the one shape of all
 
 
-def autocast(device: str, precision: str) -> AbstractContextManager[object]:
-    """Return the context in which matrix products run in the run's precision."""
-    return torch.autocast(device, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+def autocast(device: str, precision: str, *, keep_casts: bool | None = None) -> AbstractContextManager[object]:
+    """Return the context in which matrix products run in the run's precision.
+
+    Args:
+        device: cpu or cuda.
+        precision: bf16 or fp32.
+        keep_casts: whether a weight that is used twice is cast once; None: as around it. Torch has one such memory for
+            all threads, which each empties when it leaves: with several, what is cast once would be a matter of chance,
+            and so would be whether its gradients are added up in bf16 or in fp32.
+    """
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device, dtype=torch.bfloat16, cache_enabled=keep_casts)
 
 
 def compile_model(model: PretrainingModel, machine: Machine, backend: str = "inductor") -> None:

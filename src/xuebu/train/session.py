@@ -32,7 +32,7 @@ from xuebu.train.folder import (
 )
 from xuebu.train.initial import digest_of_initial, make_counted_initial
 from xuebu.train.lock import hold_folder
-from xuebu.train.machine import check_machine, resolve_machine, usable_cores
+from xuebu.train.machine import adapt_machine, check_machine, resolve_machine, usable_cores
 from xuebu.train.parallel import ALONE, World, is_restart, launch_name
 from xuebu.train.schedule import ngram_scale
 from xuebu.train.settings import Recipe
@@ -186,9 +186,9 @@ def _adapt(
     machine = facts.machine
     if asked is not None:
         recipe, changes = adopt(recipe, asked, inexact=inexact)
-        for name in (key.removeprefix("train.") for key in ROUNDING_KEYS):
-            if getattr(recipe.train, name) != getattr(facts.recipe.train, name):
-                machine = dataclasses.replace(machine, **{name: getattr(recipe.train, name)})
+        names = [key.removeprefix("train.") for key in ROUNDING_KEYS]
+        changed = [name for name in names if getattr(recipe.train, name) != getattr(facts.recipe.train, name)]
+        machine = adapt_machine(machine, recipe.train, changed)
     if steps is not None:
         listed = list_checkpoints(folder.checkpoints)
         recipe = extend(recipe, steps, done=listed[0][0] if listed else 0)

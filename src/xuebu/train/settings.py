@@ -88,7 +88,7 @@ class TrainSettings:
     threads: Annotated[int, Range(0, 1024)] = 0
     """CPU threads; 0: one for each core this process may use."""
     lanes: Annotated[int, Range(0, 64)] = 0
-    """Micro-batches computed side by side on a CPU (`threads` are shared out); 0: one for each of up to 4 threads."""
+    """Micro-batches computed side by side on a CPU, `threads` shared out; 0: one a thread, or 1 if these exceed 4."""
     micro_batch_tokens: Annotated[int, Range(0, 10_000_000)] = 0
     """Most tokens of one forward pass, padding included; 0: chosen for the model and the machine."""
     tune_allocator: bool = True

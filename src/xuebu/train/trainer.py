@@ -335,7 +335,7 @@ class Trainer:
     ) -> torch.Tensor | None:
         """Return the sums of this process over a step, its gradients left in the parameters; None if given up."""
         world, machine = self.world, self.machine
-        self.optimizer.zero_grad(set_to_none=True)
+        self.lanes.drop_gradients()
         count = world.most(len(micro_batches)) if world.sharded else len(micro_batches)
 
         def learn(model: PretrainingModel, number: int) -> torch.Tensor | None:
@@ -354,8 +354,10 @@ class Trainer:
                 return torch.stack([part.double() for part in parts]) * weight
 
         def whole_step() -> AbstractContextManager[object]:
-            # Around all: weights are cast once a step. Sharded ones come and go, and are cast each time.
-            return nullcontext() if world.sharded else autocast(machine.device, machine.precision)
+            # Around all: one lane casts weights once a step. Sharded ones come and go, and are cast each time.
+            if world.sharded:
+                return nullcontext()
+            return autocast(machine.device, machine.precision, keep_casts=machine.lanes == 1)
 
         sums = torch.zeros(len(SUMS), dtype=torch.float64, device=machine.device)
         for found in self.lanes.run(learn, range(count), whole_step):

@@ -124,8 +124,11 @@ class Watcher(threading.Thread):
         """Start as many teams of threads as exceed the cores, and return the event that ends them."""
         release = threading.Event()
         teams = max(1, math.ceil((self.cores - self.threads + 1) / (self.threads - 1)))
-        for _ in range(teams):
-            threading.Thread(target=_hold_team, args=(release, self.threads), daemon=True).start()
+        try:
+            for _ in range(teams):
+                threading.Thread(target=_hold_team, args=(release, self.threads), daemon=True).start()
+        except RuntimeError:  # a limit on threads: those that there are may do
+            pass
         return release
 
 

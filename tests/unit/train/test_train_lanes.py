@@ -1,6 +1,9 @@
 """Lanes compute what one thread computes, the same each time, and give their faults to the caller."""
 
 import dataclasses
+import platform
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,10 +15,13 @@ from xuebu.batches.loader import Loader
 from xuebu.batches.packing import deal_micro_batches, split_micro_batches
 from xuebu.model.draws import generator, seed_draws
 from xuebu.model.encoder import PretrainingModel
+from xuebu.train import machine as machine_module
+from xuebu.train.checkpoint import checkpoint_path
 from xuebu.train.evaluation import evaluate
+from xuebu.train.folder import read_run_facts
 from xuebu.train.lanes import Lanes, view_of
 from xuebu.train.machine import resolve_machine
-from xuebu.train.objective import compute_losses
+from xuebu.train.objective import autocast, compute_losses
 from xuebu.train.stop import StopRequest
 
 
@@ -60,6 +66,7 @@ def test_the_gradient_is_that_of_one_thread(recipe, tokens, model, count):
     assert len(micro_batches) == count
     before = torch.get_num_threads()
     found, computed = gradients(model, lanes_of(recipe, count), micro_batches)
+    assert (threading.get_ident() in {thread for _, thread, _ in found}) == (count == 1)
     assert sum(nats for nats, *_ in found) == pytest.approx(plain[0][0], rel=1e-6)
     assert {number for *_, number in found} == {1}, "threads of an operation in a lane"
     assert torch.get_num_threads() == max(before, count), "and of one outside: the machine's"
@@ -149,23 +156,110 @@ def test_held_out_answers_do_not_depend_on_lanes(recipe, tokens, model):
     ],
 )
 def test_how_many_lanes(recipe, changes, threads, lanes):
-    assert resolve_machine(dataclasses.replace(recipe.train, threads=threads, **changes)).lanes == lanes
+    found = resolve_machine(dataclasses.replace(recipe.train, threads=threads, **changes))
+    assert found.lanes == lanes
+    assert any("`train.lanes`" in note for note in found.notes) == (changes.get("lanes", 0) > lanes)
 
 
-def test_with_lanes_a_run_goes_on_where_it_was(recipe, start, resume):
-    """Dropout, gradients added up over lanes, an odd number of sequences: byte for byte."""
-    recipe = dataclasses.replace(
-        recipe,
-        model=dataclasses.replace(recipe.model, dropout=0.1, attention_dropout=0.1),
-        batches=dataclasses.replace(recipe.batches, sequences_per_step=7),
-        train=dataclasses.replace(recipe.train, steps=8, threads=2, lanes=2, checkpoint_every=3),
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_with_lanes_a_run_goes_on_where_it_was(precision, recipe_of, start, resume, records, monkeypatch):
+    """Dropout, an odd number of sequences, and in bf16 a weight that is used twice: equal to the byte."""
+    monkeypatch.setattr(machine_module, "_cpu_flags", lambda: "flags : amx_bf16")  # else emulated
+    recipe = recipe_of(
+        model={"dropout": 0.1, "attention_dropout": 0.1},
+        batches={"sequences_per_step": 7},
+        train={"steps": 8, "threads": 2, "lanes": 2, "precision": precision, "ngram_teacher": 0.5},
     )
-    weights = []
-    for name in ("whole", "again"):
-        _, outcome = start(recipe, name)
+    folders, weights = [], []
+    for name in ("whole", "again", "stopped"):
+        folder, outcome = start(recipe, name, stop=StopRequest("SIGTERM" if name == "stopped" else ""))
+        if name == "stopped":
+            assert outcome.step == 1
+            outcome = resume(folder)
+        folders.append(folder)
         weights.append({key: value.clone() for key, value in outcome.model.state_dict().items()})
-    stopped, outcome = start(recipe, "stopped", stop=StopRequest("SIGTERM"))
-    assert outcome.step == 1
-    weights.append(resume(stopped).model.state_dict())
-    for other in weights[1:]:
+    for folder, other in zip(folders[1:], weights[1:], strict=True):
         assert all(torch.equal(value, other[key]) for key, value in weights[0].items())
+        assert records(folder, "train") == records(folders[0], "train")
+        assert records(folder, "eval") == records(folders[0], "eval")
+        for name in sorted(path.name for path in checkpoint_path(folder.checkpoints, 8).glob("*.safetensors")):
+            mine, first = (checkpoint_path(one.checkpoints, 8) / name for one in (folder, folders[0]))
+            assert mine.read_bytes() == first.read_bytes(), name
+
+
+def test_a_weight_is_cast_as_often_whatever_other_lanes_do(recipe_of, tokens):
+    """Torch empties its one memory of casts when any thread leaves autocast."""
+    settings = recipe_of().model
+    model = PretrainingModel(settings, tokens.vocabulary.num_tokens, torch.Generator().manual_seed(1))
+    x, layer = (
+        torch.randn(6, settings.hidden_size, generator=torch.Generator().manual_seed(2)),
+        model.mlm_head.transform,
+    )
+
+    def leave():
+        with autocast("cpu", "bf16"):
+            pass
+
+    found = []
+    for disturbed in (False, True):
+        layer.zero_grad(set_to_none=True)
+        with autocast("cpu", "bf16", keep_casts=False), autocast("cpu", "bf16"):
+            total = layer(x).float().sum()
+            if disturbed:
+                other = threading.Thread(target=leave)
+                other.start()
+                other.join()
+            total = total + layer(x * 1.37).float().square().sum()
+        total.backward()
+        found.append(layer.weight.grad.clone())
+    assert torch.equal(*found)
+
+
+def test_going_on_with_other_threads_and_lanes(recipe, start, resume):
+    """What is chosen follows from both, as at the start: never more lanes than threads, none where one must do."""
+    recipe = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, threads=2, lanes=0))
+
+    def going_on(name, recipe=recipe, **changes):
+        folder, _ = start(recipe, name, stop=StopRequest("SIGTERM"))
+        asked = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, **changes))
+        resume(folder, recipe=asked, inexact=True)
+        found = read_run_facts(folder).machine
+        return found.threads, found.lanes
+
+    assert going_on("fewer", threads=1) == (1, 1)
+    assert going_on("more", lanes=4) == (2, 2)
+    assert going_on("one", lanes=1) == (2, 1)
+    recomputed = dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, recompute=True, lanes=1))
+    assert going_on("recomputed", recomputed, lanes=2) == (2, 1)
+
+
+def test_gradients_of_a_step_that_was_given_up_are_gone(recipe, tokens, model):
+    batch = Loader(tokens.train, tokens.vocabulary, recipe.batches, 0).batch(1)
+    with Lanes(model, lanes_of(recipe, 2)) as lanes:
+        lanes.run(lambda view, micro: compute_losses(view, micro, "cpu", "fp32").mlm_nats.backward(),
+                  deal_micro_batches(batch, 2**20, 2))  # fmt: skip
+        assert all(view.embeddings.word.weight.grad is not None for view in lanes.models)
+        lanes.drop_gradients()
+        assert all(parameter.grad is None for view in lanes.models for parameter in view.parameters())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
+def test_lanes_share_one_memory():
+    """Threads have no arenas of their own, if the command's first act came before numpy started threads."""
+    code = (
+        "from xuebu.runtime import prepare_environment\n"
+        "prepare_environment()\n"
+        "import torch\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from xuebu.train.settings import TrainSettings\n"
+        "from xuebu.train.machine import prepare, resolve_machine\n"
+        "machine = resolve_machine(TrainSettings(device='cpu', threads=2))\n"
+        "prepare(machine)\n"
+        "heap = [l.split()[0].split('-') for l in open('/proc/self/maps') if '[heap]' in l]\n"
+        "low, high = int(heap[0][0], 16), int(heap[-1][1], 16)\n"
+        "with ThreadPoolExecutor(3) as pool:\n"
+        "    made = list(pool.map(lambda n: torch.empty(100_000 + n).data_ptr(), range(12)))\n"
+        "print(machine.lanes, all(low <= x < high for x in made))\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "True"], done.stderr

@@ -177,5 +177,6 @@ def test_large_pages_are_asked_for_and_cost_no_memory(tmp_path):
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     added, marked, used = map(int, done.stdout.split())
     assert added < 4_096, "kB"
-    assert marked or Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() == "2"
+    no_reservation = Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() == "2"
+    assert marked or no_reservation or not Path("/sys/kernel/mm/transparent_hugepage").exists()
     assert used >= 16 * 4 * 1_000

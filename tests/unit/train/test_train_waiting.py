@@ -110,13 +110,13 @@ print(awake, asleep, work())
 """
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.skipif(os.cpu_count() == 1 or not Path("/proc/self/maps").exists(), reason="needs two cores and Linux")
 def test_gnus_threads_sleep_while_teams_are_held():
     """What libgomp does, seen from outside: time used while there is nothing to do."""
     if "libgomp" not in Path("/proc/self/maps").read_text(encoding="utf-8"):
         pytest.skip("torch without GNU's OpenMP")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
-    for _ in range(3):  # a busy machine takes the time away from a thread that spins
+    for _ in range(6):  # a busy machine takes the time away from a thread that spins
         done = subprocess.run(
             [sys.executable, "-c", SLEEPERS], env=environment, capture_output=True, text=True, check=True
         )
