@@ -102,7 +102,7 @@ def test_a_log_that_has_only_the_summed_loss_is_drawn():
     rows = [{"step": step, "loss_nats": 9.0 - step, "learning_rate": 5e-5} for step in (1, 2, 3)]
     history = History("log", "published study", table_of(rows, "train")[0], table_of([], "eval")[0])
     panel = training_curves(history).panels[2]
-    assert panel.title.en == "Loss (MLM + NSP)"
+    assert panel.title.en == "Loss"
     assert panel.marks[0].y == (8.0, 7.0, 6.0)
 
 
