@@ -44,6 +44,10 @@ ENVIRONMENT = dict(os.environ)
 """As it was found: what xuebu sets for itself (xuebu.runtime) is set in its process only."""
 
 
+class FailedError(Exception):
+    """A contender's process has ended before its time; says what it wrote last."""
+
+
 class Worker:
     """A contender's process."""
 
@@ -75,7 +79,8 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             self.errors.seek(0)
-            raise SystemExit(f"{TITLES[self.asked.kind]}: failed\n{self.errors.read()[-2_000:]}")
+            lines = self.errors.read().strip().split("\n")
+            raise FailedError(lines[-1] or f"killed ({self.process.wait()}), for want of memory perhaps")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -109,20 +114,32 @@ def measure(asked: argparse.Namespace, preset: str, dropout: float, folder: str)
     kinds = [kind for kind in GROUPS[dropout] if kind not in skipped]
     workers = {kind: Worker(Contender(kind, preset, dropout, folder)) for kind in kinds}
     try:
-        for kind, worker in list(workers.items()):  # builds, compiles and warms up
-            worker.begin(0.0, least=2)
-            first = worker.end_slice()
-            if "skipped" in first:
-                skipped[kind] = first["skipped"]
-                workers.pop(kind).end()
         slices: dict[str, list[dict[str, Any]]] = {kind: [] for kind in workers}
+
+        def ask(kind: str, seconds: float, least: int = 1) -> dict[str, Any]:
+            try:
+                workers[kind].begin(seconds, least)
+                found = workers[kind].end_slice()
+            except FailedError as error:
+                if kind == "xuebu":
+                    raise SystemExit(f"xuebu failed: {error}") from None
+                found = {"skipped": f"failed: {error}"}
+            if "skipped" in found:
+                skipped[kind] = found["skipped"]
+                workers.pop(kind).end()
+                slices.pop(kind)
+            return found
+
+        for kind in list(workers):  # builds, compiles and warms up
+            ask(kind, 0.0, least=2)
         peaks: dict[str, list[float]] = {"fp32": [], "bf16": []}
         for number in range(asked.rounds):
-            for precision, found in peaks.items():
-                found.append(measure_peak("cpu", precision))
+            for precision, rates in peaks.items():
+                rates.append(measure_peak("cpu", precision))
             for kind in list(workers)[:: 1 if number % 2 == 0 else -1]:
-                workers[kind].begin(asked.seconds)
-                slices[kind].append(workers[kind].end_slice())
+                one = ask(kind, asked.seconds)
+                if kind in slices:
+                    slices[kind].append(one)
     finally:
         for worker in workers.values():
             worker.end()
