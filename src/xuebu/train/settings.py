@@ -191,6 +191,11 @@ class Recipe:
             raise ConfigError(
                 f'`{key}` must know which document a token is of; `batches.sequences` = "full" crosses documents'
             )
+        if self.asks_counts and self.batches.mask_replacement == "matched":
+            raise ConfigError(
+                '`batches.mask_replacement` = "matched" hides what was replaced from `train.ngram_teacher` and '
+                '`model.ngram_prior`, which take a visible token for a kept or a uniformly drawn one; set it to "mask"'
+            )
         if self.model.ngram_prior and self.train.ngram_teacher:
             raise ConfigError("`model.ngram_prior` and `train.ngram_teacher` teach the same twice; drop one")
         if self.batches.objective != "mlm" and not self.model.nsp_head:

@@ -180,6 +180,7 @@ def test_the_teachers_share_falls_along_a_line():
     ("sections", "message"),
     [
         ({**PRIOR, "batches": {"sequences": "full", "objective": "mlm"}}, "crosses documents"),
+        ({**TEACHER, "batches": {"mask_replacement": "matched"}}, "hides what was replaced"),
         ({**PRIOR, "train": {"ngram_teacher": 0.5}}, "teach the same twice"),
     ],
 )
