@@ -1,13 +1,33 @@
 """What every test of training needs: one thread, no measuring of the machine, and a run in one call."""
 
+import contextlib
 import json
 
 import pytest
 import torch
 
+from xuebu.progress import SilentProgress
 from xuebu.train import machine
 from xuebu.train.folder import RunFolder
 from xuebu.train.session import resume_run, start_run
+
+
+class StopAt(SilentProgress):
+    """Asks to stop when a step is done; the run leaves after the next one."""
+
+    def __init__(self, step, stop):
+        self.step, self.stop, self.done = step, stop, 0
+
+    def task(self, name, total=None, unit=""):
+        return contextlib.nullcontext(self if name == "training" else SilentProgress())
+
+    def advance(self, count=1):
+        self.done += count
+        if self.done == self.step:
+            self.stop.reason = "SIGTERM"
+
+    def show(self, text):
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +78,9 @@ def records():
         ]
 
     return read
+
+
+@pytest.fixture
+def stop_at():
+    """`StopAt`."""
+    return StopAt

@@ -1,6 +1,5 @@
 """What counting tells a model: as soft targets, as a prior of its logits; schedules, resume, and what stays behind."""
 
-import contextlib
 import dataclasses
 
 import numpy as np
@@ -15,7 +14,6 @@ from xuebu.model.heads import MaskedTokenHead, Prior, summed_cross_entropy
 from xuebu.model.presets import count_parameters
 from xuebu.model.pretrained import load_pretrained
 from xuebu.model.settings import ModelSettings
-from xuebu.progress import SilentProgress
 from xuebu.train.schedule import teacher_weight
 from xuebu.train.scoring import score_model
 from xuebu.train.settings import TrainSettings
@@ -27,39 +25,21 @@ LANES = {**TEACHER, "train": {**TEACHER["train"], "threads": 2, "micro_batch_tok
 FADING = {**PRIOR, "train": {"ngram_fade_start": 0.3, "ngram_fade_end": 0.9}}
 
 
-class StopAt(SilentProgress):
-    """Asks to stop when a step is done; the run leaves after the next one."""
-
-    def __init__(self, step, stop):
-        self.step, self.stop, self.done = step, stop, 0
-
-    def task(self, name, total=None, unit=""):
-        return contextlib.nullcontext(self if name == "training" else SilentProgress())
-
-    def advance(self, count=1):
-        self.done += count
-        if self.done == self.step:
-            self.stop.reason = "SIGTERM"
-
-    def show(self, text):
-        pass
-
-
 def weights_of(folder):
     return {path.name: path.read_bytes() for path in folder.model.glob("*.safetensors")}
 
 
 @pytest.mark.parametrize("changes", [TEACHER, PRIOR, FADING, LANES], ids=["teacher", "prior", "fading", "lanes"])
-def test_a_stopped_run_is_the_run_that_never_stopped(changes, start, resume, records, recipe_of):
+def test_a_stopped_run_is_the_run_that_never_stopped(changes, start, resume, records, recipe_of, stop_at):
     recipe = recipe_of(**changes)
     whole, outcome = start(recipe, "whole")
     assert outcome.finished
     stop = StopRequest()
-    folder, outcome = start(recipe, "cut", stop=stop, progress=StopAt(4, stop))
+    folder, outcome = start(recipe, "cut", stop=stop, progress=stop_at(4, stop))
     assert not outcome.finished
     for step in (7, 10):
         stop = StopRequest()
-        assert not resume(folder, stop=stop, progress=StopAt(step, stop)).finished
+        assert not resume(folder, stop=stop, progress=stop_at(step, stop)).finished
     assert resume(folder).finished
     assert weights_of(folder) == weights_of(whole) != {}
     assert records(folder) == records(whole)

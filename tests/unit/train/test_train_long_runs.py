@@ -32,35 +32,15 @@ def state_of(folder):
     return checkpoint.state
 
 
-class StopAt(SilentProgress):
-    """Asks to stop when a step is done; the run leaves after the next one."""
-
-    def __init__(self, step, stop):
-        self.step, self.stop, self.done = step, stop, 0
-
-    def task(self, name, total=None, unit=""):
-        import contextlib
-
-        return contextlib.nullcontext(self)
-
-    def advance(self, count=1):
-        self.done += count
-        if self.done == self.step:
-            self.stop.reason = "SIGTERM"
-
-    def show(self, text):
-        pass
-
-
 @pytest.fixture
-def interrupted(start, resume, recipe_of):
+def interrupted(start, resume, recipe_of, stop_at):
     """Do a recipe with stops after some steps; returns the folder."""
 
     def run(recipe, *steps, name="cut"):
         folder = None
         for step in steps:
             stop = StopRequest()
-            options = {"stop": stop, "progress": StopAt(step - 1, stop)}
+            options = {"stop": stop, "progress": stop_at(step - 1, stop)}
             if folder is None:
                 folder, outcome = start(recipe, name, **options)
             else:
@@ -121,14 +101,14 @@ LONG = pytest.mark.long
 
 
 @pytest.mark.parametrize("stops", [(13, 14, 17), pytest.param((14,), marks=LONG), pytest.param((16, 19), marks=LONG)])
-def test_an_extended_run_resumes_exactly(start, resume, records, recipe_of, stops):
+def test_an_extended_run_resumes_exactly(start, resume, records, recipe_of, stops, stop_at):
     dropout = {"dropout": 0.1}
     whole, _ = start(recipe_of(model=dropout), "whole")
     resume(whole, steps=20)
     folder, _ = start(recipe_of(model=dropout), "cut")
     for step in stops:
         stop = StopRequest()
-        outcome = resume(folder, steps=20, stop=stop, progress=StopAt(step - 1, stop))
+        outcome = resume(folder, steps=20, stop=stop, progress=stop_at(step - 1, stop))
         assert outcome.step == step
     assert resume(folder).finished
     assert weights(folder) == weights(whole) and records(folder) == records(whole)
